@@ -1,0 +1,37 @@
+"""Names on which host and guest must agree: ports, devices, tags, guest paths. Standard library only."""
+
+PROTOCOL_VERSION = 1
+"""Raised when an agent of the older version could misread a request. Host and agent must be equal."""
+
+AGENT_PORT = "katapy.agent"
+"""virtio-serial port that carries the gRPC channel (transport `serial`)."""
+
+BOOT_PORT = "katapy.boot"
+"""virtio-serial port: the host writes one JSON line (boot message), the guest writes JSON lines (phases, log)."""
+
+AGENT_VSOCK_PORT = 961
+"""Below 1024: binding it in the guest takes CAP_NET_BIND_SERVICE."""
+
+SHARE_TAG = "katapy.shared"
+"""Mount tag of the pod's shared directory, virtio-fs and 9p alike."""
+
+SECRET_METADATA = "katapy-secret"
+"""gRPC metadata key; every call carries the secret of the boot message, or is refused (UNAUTHENTICATED)."""
+
+MAX_MESSAGE = 4 * 1024 * 1024
+"""Bytes of one gRPC message, both ways."""
+
+STDIO_CHUNK = 64 * 1024
+"""Bytes of stdio in one message, at most."""
+
+GUEST_RUN = "/run/katapy"
+GUEST_SHARED = "/run/katapy/shared"
+"""Where the guest mounts the share; `<container id>/rootfs` and `<container id>/mounts/<n>` lie below."""
+GUEST_AGENT_SOCKET = "/run/katapy/agent.sock"
+GUEST_CONTAINERS = "/run/katapy/containers"
+"""Bundles that the agent writes for crun: `<container id>/config.json`."""
+GUEST_CGROUP_ROOT = "/katapy"
+"""Parent cgroup (v2, in the guest) of all containers; a container's cgroupsPath is `/katapy/<id>`."""
+
+INIT_EXEC_ID = ""
+"""The exec id that means a container's init process."""
