@@ -1,0 +1,116 @@
+"""What a virtual machine is to katapy: VmSpec (frozen, pure data) and the narrow Driver/Vm protocols.
+
+Runs in the supervisor. Nothing here imports asyncio or grpc: `Driver.spawn` is called before the heavy imports, so that
+they happen while the guest boots.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Accelerator(StrEnum):
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Transport(StrEnum):
+    VSOCK = "vsock"
+    SERIAL = "serial"
+
+
+class ShareType(StrEnum):
+    VIRTIOFS = "virtiofs"
+    NINEP = "9p"
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSpec:
+    """The pod's shared directory. `directory` is a host path, valid in the mount namespace that QEMU is started in."""
+
+    type: ShareType
+    tag: str
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """Everything that shapes the virtual machine's command line, but for descriptors (VmDescriptors)."""
+
+    name: str
+    arch: str
+    binary: str
+    accelerator: Accelerator
+    machine: str
+    cpu: str
+    vcpus: int
+    memory_mib: int
+    kernel: str
+    initrd: str
+    image: str
+    kernel_parameters: tuple[str, ...] = ()
+    transport: Transport = Transport.SERIAL
+    cid: int = 0
+    share: ShareSpec | None = None
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    debug_console: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VmDescriptors:
+    """Numbers of the descriptors QEMU inherits, in its own process. Pure data for the command line's sake.
+
+    qmp, boot, console: connected stream sockets; agent: a listening unix socket (transport serial);
+    virtiofs: a connected stream socket to virtiofsd; vhost_vsock: an open /dev/vhost-vsock.
+    """
+
+    qmp: int
+    boot: int
+    console: int
+    agent: int | None = None
+    virtiofs: int | None = None
+    vhost_vsock: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VmExit:
+    """Why the machine is gone. `reason` is one line; `tail` is what console and QEMU's stderr said last."""
+
+    status: int
+    reason: str
+    tail: str = field(default="", repr=False)
+
+
+class Vm(Protocol):
+    """A machine that runs. Owns its process, its sockets and its console reader."""
+
+    pid: int
+
+    async def connect(self, deadline_s: float) -> None:
+        """QMP handshake. Raises HypervisorError with the log tails if QEMU is gone."""
+
+    async def agent_ready(self, deadline_s: float) -> None:
+        """Returns when the guest opened the agent port (serial) or at once (vsock). HypervisorError, Timeout."""
+
+    def send_boot_message(self, line: bytes) -> None:
+        """Hands the one-time boot message (a JSON line) to the guest. Once."""
+
+    async def pause(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    def kill(self) -> None:
+        """SIGKILL, at once. Idempotent."""
+
+    async def wait(self) -> VmExit:
+        """Returns when QEMU has ended, for whatever reason. May be awaited by several tasks."""
+
+    def tail(self, lines: int = 20) -> str:
+        """Last lines of the guest console and of QEMU's stderr, control characters removed."""
+
+
+class Driver(Protocol):
+    def spawn(self, spec: VmSpec, state_dir: str) -> Vm:
+        """Starts the machine without waiting for it. Synchronous, before any thread exists. Raises HostError."""
