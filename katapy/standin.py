@@ -1,0 +1,140 @@
+"""The stand-in: the host process whose pid stands for a process in the guest. Forked by the CLI (create, run, exec).
+
+It is a /bin/sh that waits on descriptor 3, one end of a socket pair whose other end the supervisor holds:
+signals it receives go out as decimal lines, the exit status comes in as one, and it exits with that. End of file means that the
+supervisor is gone: exit 137. Killing the stand-in closes the pair, by which the supervisor knows to kill the guest's process.
+A shell is a twentieth of a forked Python: 0.2 MB against 4 (docs/decisions/0002-stand-in.md).
+
+Its namespaces stand for the container's: engines read /proc/<pid>/ns/net, `podman cp` enters /proc/<pid>/ns/mnt and
+takes its root for the container's. The root file system is mounted *over* the root of that namespace, so whoever enters sees
+it as /, while the shell itself still runs from the host's file system: nothing of the container's is ever executed here.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from katapy.linux import mount, namespaces
+
+CHANNEL_FD = 3
+KILLED_STATUS = 128 + signal.SIGKILL
+
+_UNTRAPPED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE}
+_FORWARDED = sorted(s for s in signal.valid_signals() if s not in _UNTRAPPED)
+# SIGPIPE is ignored: with the supervisor gone, its trap would write to the same closed pair for ever.
+# `read` fails alike at end of file and when a trapped signal cuts it short: `t` tells one from the other.
+SCRIPT = (
+    "trap '' PIPE; for s in "
+    + " ".join(str(int(s)) for s in _FORWARDED)
+    + '; do trap "echo $s >&3; t=1" $s; done\n'
+    + f'while :; do t=; read -r c <&3 && exit "$c"; [ "$t" ] || exit {KILLED_STATUS}; done'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StandinSpec:
+    """What the stand-in shows of the container.
+
+    name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). rootfs: host path or None.
+    terminal: descriptor of the terminal that becomes its controlling one, or None.
+    """
+
+    name: str
+    namespaces: tuple[tuple[str, str | None], ...] = ()
+    rootfs: str | None = None
+    hostname: str = ""
+    terminal: int | None = None
+
+
+class Standin:
+    """A stand-in that runs. `channel` is the end for the supervisor; the owner sends it on and closes it."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self.channel = channel
+
+    def kill(self) -> None:
+        """Ends and reaps it. Only for the process that forked it."""
+        self.channel.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def spawn(spec: StandinSpec, join_cgroup: Callable[[int], None] | None = None) -> Standin:
+    """Forks a stand-in; returns when it has its namespaces. Raises OSError of the step that failed."""
+    ours, theirs = socket.socketpair()
+    report_r, report_w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(spec, theirs.fileno(), report_w, join_cgroup)
+    theirs.close()
+    os.close(report_w)
+    with os.fdopen(report_r, "rb") as report:
+        failure = report.read(4096)
+    standin = Standin(pid, ours)
+    if failure:
+        ours.close()
+        os.waitpid(pid, 0)
+        errno, _, text = failure.decode(errors="replace").partition(" ")
+        raise OSError(int(errno), text)
+    return standin
+
+
+def _child(spec: StandinSpec, channel: int, report: int, join_cgroup: Callable[[int], None] | None) -> None:
+    """In the fork: becomes the shell, or reports `errno text` and ends. Never returns."""
+    try:
+        if join_cgroup is not None:
+            join_cgroup(os.getpid())
+        os.setsid()
+        if spec.terminal is not None:
+            namespaces.set_controlling_terminal(spec.terminal)
+        _enter(spec)
+        _exec_shell(spec.name, channel, report)
+    except OSError as e:
+        os.write(report, f"{e.errno or 5} {e.strerror}{': ' + str(e.filename) if e.filename else ''}".encode())
+    finally:
+        os._exit(KILLED_STATUS)
+
+
+def _enter(spec: StandinSpec) -> None:
+    kinds = dict(spec.namespaces)
+    for kind, path in kinds.items():
+        if path is not None and kind in namespaces.JOINED:
+            namespaces.join(kind, path)
+    namespaces.unshare([k for k, p in kinds.items() if p is None and k in namespaces.CREATED])
+    if "uts" in kinds and kinds["uts"] is None and spec.hostname:
+        namespaces.set_hostname(spec.hostname)
+    if spec.rootfs is not None:
+        namespaces.unshare(["mount"])
+        mount.mount("", "/", "", mount.MS_REC | mount.MS_SLAVE)
+        mount.mount(spec.rootfs, "/", "", mount.MS_BIND | mount.MS_REC)
+
+
+def _exec_shell(name: str, channel: int, report: int) -> None:
+    """Descriptors 0 to 2 are /dev/null, 3 the channel, nothing else; the report pipe closes itself on success."""
+    null = os.open("/dev/null", os.O_RDWR)
+    high = [os.dup2(fd, 60 + i, inheritable=False) for i, fd in enumerate((report, channel, null))]
+    for target in (0, 1, 2):
+        os.dup2(high[2], target)
+    os.dup2(high[1], CHANNEL_FD)
+    for fd in sorted(os.listdir("/proc/self/fd"), key=int):
+        if int(fd) > CHANNEL_FD and int(fd) != high[0]:
+            _close_quietly(int(fd))
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _execve("/bin/sh", [name, "-c", SCRIPT], {"PATH": "/usr/bin:/bin"})
+
+
+def _close_quietly(fd: int) -> None:
+    """The descriptor of the listing itself is gone by now: EBADF is no failure."""
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def _execve(path: str, argv: Sequence[str], env: dict[str, str]) -> None:
+    os.execve(path, list(argv), env)
