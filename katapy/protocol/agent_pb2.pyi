@@ -446,6 +446,7 @@ class StdioInput(_message.Message):
     STDIN_FIELD_NUMBER: _builtins.int
     CLOSE_STDIN_FIELD_NUMBER: _builtins.int
     RESIZE_FIELD_NUMBER: _builtins.int
+    CLOSE_OUTPUT_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
     """at most 64 KiB"""
     @_builtins.property
@@ -456,6 +457,10 @@ class StdioInput(_message.Message):
 
     @_builtins.property
     def resize(self) -> Global___WindowSize: ...
+    @_builtins.property
+    def close_output(self) -> Global___CloseOutput:
+        """nobody reads it on the host any more: the process must get EPIPE"""
+
     def __init__(
         self,
         *,
@@ -463,16 +468,39 @@ class StdioInput(_message.Message):
         stdin: _builtins.bytes = ...,
         close_stdin: Global___Empty | None = ...,
         resize: Global___WindowSize | None = ...,
+        close_output: Global___CloseOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close_stdin", b"close_stdin", "message", b"message", "open", b"open", "resize", b"resize", "stdin", b"stdin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_output", b"close_output", "close_stdin", b"close_stdin", "message", b"message", "open", b"open", "resize", b"resize", "stdin", b"stdin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_stdin", b"close_stdin", "message", b"message", "open", b"open", "resize", b"resize", "stdin", b"stdin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_output", b"close_output", "close_stdin", b"close_stdin", "message", b"message", "open", b"open", "resize", b"resize", "stdin", b"stdin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "stdin", "close_stdin", "resize"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "stdin", "close_stdin", "resize", "close_output"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___StdioInput: _TypeAlias = StdioInput  # noqa: Y015
+
+@_typing.final
+class CloseOutput(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STDOUT_FIELD_NUMBER: _builtins.int
+    STDERR_FIELD_NUMBER: _builtins.int
+    stdout: _builtins.bool
+    stderr: _builtins.bool
+    def __init__(
+        self,
+        *,
+        stdout: _builtins.bool = ...,
+        stderr: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stderr", b"stderr", "stdout", b"stdout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseOutput: _TypeAlias = CloseOutput  # noqa: Y015
 
 @_typing.final
 class WindowSize(_message.Message):

@@ -1,0 +1,126 @@
+"""AgentClient: one typed method per RPC, with the secret, a deadline, and our errors. Supervisor only.
+
+What comes back is a guest's word: texts are cut and stripped here, numbers are checked where they are used.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from katapy.agent_client.text import printable
+from katapy.errors import (
+    AgentError,
+    AlreadyExists,
+    HypervisorError,
+    KatapyError,
+    NotFound,
+    SpecError,
+    Timeout,
+    Unsupported,
+    WrongStatus,
+)
+from katapy.protocol import agent_pb2 as pb
+from katapy.protocol import agent_pb2_grpc, names
+
+Reply = TypeVar("Reply")
+
+_ERRORS: dict[grpc.StatusCode, type[KatapyError]] = {
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: WrongStatus,
+    grpc.StatusCode.INVALID_ARGUMENT: SpecError,
+    grpc.StatusCode.UNIMPLEMENTED: Unsupported,
+    grpc.StatusCode.UNAVAILABLE: HypervisorError,
+}
+
+
+class AgentClient:
+    """Calls to one agent. The channel is the caller's; `request_s` is the deadline of a call in seconds."""
+
+    def __init__(self, channel: grpc.aio.Channel, secret: str, request_s: float) -> None:
+        self._stub = agent_pb2_grpc.AgentStub(channel)
+        self._metadata = ((names.SECRET_METADATA, secret),)
+        self._request_s = request_s
+
+    async def _call(self, method: Callable[..., Awaitable[Reply]], request: Any, seconds: float | None = None) -> Reply:
+        limit = self._request_s if seconds is None else seconds
+        try:
+            return await method(request, metadata=self._metadata, timeout=limit)
+        except grpc.aio.AioRpcError as e:
+            raise self.translate(e, limit) from e
+
+    @staticmethod
+    def translate(error: grpc.aio.AioRpcError, limit_s: float | None = None) -> KatapyError:
+        """The error that a failed call means to a user."""
+        details = printable(error.details() or "")
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Timeout("waiting for the agent in the guest", limit_s)
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return HypervisorError(f"the agent in the guest is gone: {details}")
+        return _ERRORS.get(error.code(), AgentError)(details)
+
+    async def hello(self, seconds: float) -> pb.HelloReply:
+        """Raises AgentError if the guest image is of another protocol version."""
+        reply = await self._call(self._stub.Hello, pb.HelloRequest(protocol_version=names.PROTOCOL_VERSION), seconds)
+        if reply.protocol_version != names.PROTOCOL_VERSION:
+            raise AgentError(
+                f"the guest image speaks protocol {reply.protocol_version}, this katapy {names.PROTOCOL_VERSION}: build the image again"
+            )
+        return reply
+
+    async def create_sandbox(self, request: pb.CreateSandboxRequest) -> None:
+        await self._call(self._stub.CreateSandbox, request)
+
+    async def destroy_sandbox(self, seconds: float) -> None:
+        await self._call(self._stub.DestroySandbox, pb.Empty(), seconds)
+
+    async def create_container(self, container_id: str, spec_json: bytes) -> None:
+        await self._call(self._stub.CreateContainer, pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json))
+
+    async def start(self, container_id: str) -> None:
+        await self._call(self._stub.StartContainer, pb.ContainerRequest(container_id=container_id))
+
+    async def pause(self, container_id: str) -> None:
+        await self._call(self._stub.PauseContainer, pb.ContainerRequest(container_id=container_id))
+
+    async def resume(self, container_id: str) -> None:
+        await self._call(self._stub.ResumeContainer, pb.ContainerRequest(container_id=container_id))
+
+    async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
+        request = pb.UpdateContainerRequest(container_id=container_id, resources_json=json.dumps(resources).encode())
+        await self._call(self._stub.UpdateContainer, request)
+
+    async def remove(self, container_id: str) -> None:
+        await self._call(self._stub.RemoveContainer, pb.ContainerRequest(container_id=container_id))
+
+    async def exec(self, container_id: str, exec_id: str, process: Mapping[str, Any], cgroup: str = "") -> None:
+        request = pb.ExecRequest(
+            container_id=container_id, exec_id=exec_id, process_json=json.dumps(process).encode(), cgroup=cgroup
+        )
+        await self._call(self._stub.Exec, request)
+
+    async def signal(self, container_id: str, exec_id: str, signum: int, everyone: bool = False) -> None:
+        request = pb.SignalRequest(container_id=container_id, exec_id=exec_id, signal=signum, all=everyone)
+        await self._call(self._stub.Signal, request)
+
+    async def stats(self, container_id: str) -> pb.StatsReply:
+        return await self._call(self._stub.Stats, pb.ContainerRequest(container_id=container_id))
+
+    async def processes(self, container_id: str) -> pb.ListProcessesReply:
+        return await self._call(self._stub.ListProcesses, pb.ContainerRequest(container_id=container_id))
+
+    def stdio(self) -> "grpc.aio.StreamStreamCall[pb.StdioInput, pb.StdioOutput]":
+        """A new Stdio stream; no deadline: it lives as long as the process."""
+        return self._stub.Stdio(metadata=self._metadata)  # type: ignore[return-value]
+
+    async def events(self) -> AsyncIterator[pb.Event]:
+        """OOM and exit events until the channel closes. Raises as the calls do."""
+        stream: Any = self._stub.Events(pb.Empty(), metadata=self._metadata)
+        try:
+            async for event in stream:
+                yield event
+        except grpc.aio.AioRpcError as e:
+            raise self.translate(e) from e

@@ -1,0 +1,175 @@
+"""One process's stdin, stdout and stderr: host descriptors on one side, the agent's Stdio stream on the other. Supervisor only.
+
+The descriptors are the caller's own (pipes, files, terminals). They can't be made non-blocking: the flag belongs to the open file
+and so to the caller too. Reads and writes that may block run in threads; the stream waits for them, so that a slow
+reader slows the process in the guest down and memory stays bounded.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import termios
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from katapy.agent_client.client import AgentClient
+from katapy.errors import HypervisorError
+from katapy.protocol import agent_pb2 as pb
+from katapy.protocol import names
+
+MAX_STATUS = 255
+
+
+@dataclass(slots=True)
+class Descriptors:
+    """Owned by the pump from its start, each its own number; `stdin` may be None (nothing to read)."""
+
+    stdin: int | None
+    stdout: int
+    stderr: int
+    terminal: bool = False
+
+    def close(self) -> None:
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if fd is not None:
+                os.close(fd)
+
+
+class StdioPump:
+    """Pumps until the process has ended and its output is at its end. `exited` is the future of the exit status."""
+
+    def __init__(self, agent: AgentClient, container_id: str, exec_id: str, fds: Descriptors) -> None:
+        self._process = pb.ProcessRequest(container_id=container_id, exec_id=exec_id)
+        self._fds = fds
+        self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[int] = self._loop.create_future()
+        self._call: Any = agent.stdio()
+        self._write_lock = asyncio.Lock()
+        self._broken: set[int] = set()
+        self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="stdout")
+        self._task = self._loop.create_task(self._run())
+
+    async def resize(self, columns: int, rows: int) -> None:
+        await self._send(pb.StdioInput(resize=pb.WindowSize(columns=columns, rows=rows)))
+
+    async def resize_to_terminal(self) -> None:
+        """To the size that the host's terminal has now."""
+        if self._fds.terminal:
+            size = terminal_size(self._fds.stdout)
+            if size is not None:
+                await self.resize(*size)
+
+    async def finished(self) -> None:
+        """Returns when all output has been written and the descriptors are closed."""
+        await asyncio.wait([self._task])
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._send(pb.StdioInput(open=self._process))
+            self._start_reader()
+            async for message in self._call:
+                await self._receive(message)
+            self._fail("the guest closed the stream before the process ended")
+        except grpc.aio.AioRpcError as e:
+            self._fail(str(AgentClient.translate(e)))
+        finally:
+            self._fail("the stream was closed")
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._stop_w, b"x")
+            self._call.cancel()
+            self._writer.shutdown(wait=False)
+            self._fds.close()
+            os.close(self._stop_w)
+
+    def _start_reader(self) -> None:
+        """Hands stdin and the reading end of the stop pipe to a thread, which closes both."""
+        if self._fds.stdin is None:
+            os.close(self._stop_r)
+            return
+        fd, self._fds.stdin = self._fds.stdin, None
+        threading.Thread(target=self._read_stdin, args=(fd,), daemon=True, name="stdin").start()
+
+    def _fail(self, reason: str) -> None:
+        if not self.exited.done():
+            self.exited.set_exception(HypervisorError(reason))
+            self.exited.exception()  # whoever waits still gets it; nobody waiting is no error
+
+    async def _send(self, message: pb.StdioInput) -> None:
+        """One writer at a time is grpc's rule. A stream that has ended takes no more: what it ended with is read elsewhere."""
+        async with self._write_lock:
+            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                await self._call.write(message)
+
+    async def _receive(self, message: pb.StdioOutput) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "stdout":
+            await self._output(self._fds.stdout, message.stdout)
+        elif kind == "stderr":
+            await self._output(self._fds.stderr, message.stderr)
+        elif kind == "exited" and not self.exited.done():
+            self.exited.set_result(min(message.exited.status, MAX_STATUS))
+
+    async def _output(self, fd: int, data: bytes) -> None:
+        """Writes all; a reader that is gone is remembered, the rest is dropped and the guest's end is closed."""
+        if fd in self._broken:
+            return
+        try:
+            await self._loop.run_in_executor(self._writer, write_all, fd, data)
+        except OSError:
+            self._broken.add(fd)
+            await self._send(pb.StdioInput(close_output=pb.CloseOutput(stdout=fd == self._fds.stdout, stderr=fd == self._fds.stderr)))
+
+    def _read_stdin(self, fd: int) -> None:
+        """Thread. Ends at end of file, at an error, or when the pump stops; closes `fd` and its end of the stop pipe."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.register(self._stop_r, select.POLLIN)
+        try:
+            while True:
+                ready = dict(poll.poll())
+                if self._stop_r in ready:
+                    return
+                data = os.read(fd, names.STDIO_CHUNK)
+                if not data:
+                    break
+                self._send_from_thread(pb.StdioInput(stdin=data))
+        except OSError:
+            pass  # a terminal that hung up (EIO) is the end of input
+        finally:
+            os.close(fd)
+            os.close(self._stop_r)
+        self._send_from_thread(pb.StdioInput(close_stdin=pb.Empty()))
+
+    def _send_from_thread(self, message: pb.StdioInput) -> None:
+        sent: Future[None] = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
+        sent.result()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Writes everything, also where the caller made the descriptor non-blocking. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def terminal_size(fd: int) -> tuple[int, int] | None:
+    """Columns and rows, None if they are not set or `fd` is no terminal."""
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return None
+    return (columns, rows) if rows and columns else None

@@ -1,0 +1,76 @@
+"""config.json of the host -> config.json for crun in the guest. Pure; runs in the CLI while it plans.
+
+What changes, and why:
+- root.path and sources of bind mounts become paths below the pod's share (names.GUEST_SHARED);
+- a bind on /dev/shm of a host tmpfs becomes a tmpfs of that size in the guest: memory can't be shared with the host;
+- paths of namespaces go: a host's namespace means nothing in the guest, what they stand for is arranged by the sandbox;
+- hooks but startContainer go: the host runs them (katapy/sandbox/hooks.py);
+- security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall (docs/limitations.md);
+- cgroupsPath becomes the guest's own.
+Everything else is passed on as it stands, fields unknown to katapy too.
+"""
+
+from typing import Any
+
+from katapy.errors import Unsupported
+from katapy.protocol import names
+
+Json = dict[str, Any]
+
+_KEPT_HOOKS = ("startContainer",)
+_FOREIGN_NAMESPACES = {"pid", "mount", "user", "time", "cgroup"}
+"""Joining one of another container's: impossible across virtual machines."""
+
+
+def guest_container_dir(container_id: str) -> str:
+    return f"{names.GUEST_SHARED}/{container_id}"
+
+
+def guest_spec(spec: Json, container_id: str, binds: dict[int, str], shm_bytes: dict[int, int]) -> Json:
+    """The document for crun. `binds`: index in spec.mounts -> guest path; `shm_bytes`: index -> size of the tmpfs to make.
+
+    Raises Unsupported for what can't be done in a guest.
+    """
+    guest = dict(spec)
+    guest["root"] = {**spec["root"], "path": f"{guest_container_dir(container_id)}/rootfs"}
+    guest["mounts"] = [_mount(m, binds.get(i), shm_bytes.get(i)) for i, m in enumerate(spec.get("mounts") or [])]
+    if spec.get("process"):
+        guest["process"] = process_for_guest(spec["process"])
+    hooks = {k: v for k, v in (spec.get("hooks") or {}).items() if k in _KEPT_HOOKS and v}
+    guest.pop("hooks", None)
+    if hooks:
+        guest["hooks"] = hooks
+    guest["linux"] = _linux(spec.get("linux") or {}, container_id)
+    return guest
+
+
+def process_for_guest(process: Json) -> Json:
+    """A process object without the labels of the host's security modules."""
+    return {k: v for k, v in process.items() if k not in ("apparmorProfile", "selinuxLabel")}
+
+
+def _mount(mount: Json, bind: str | None, shm_bytes: int | None) -> Json:
+    if shm_bytes is not None:
+        options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"]
+        return {"destination": mount["destination"], "type": "tmpfs", "source": "shm", "options": options}
+    if bind is not None:
+        return {**mount, "source": bind}
+    return mount
+
+
+def _linux(linux: Json, container_id: str) -> Json:
+    guest = {k: v for k, v in linux.items() if k not in ("mountLabel", "intelRdt")}
+    if linux.get("intelRdt"):
+        raise Unsupported("linux.intelRdt is not supported: a guest has no resctrl")
+    if (linux.get("seccomp") or {}).get("listenerPath"):
+        raise Unsupported("linux.seccomp.listenerPath is not supported: a notify descriptor can't leave the guest")
+    guest["cgroupsPath"] = f"{names.GUEST_CGROUP_ROOT}/{container_id}"
+    guest["namespaces"] = [_namespace(n) for n in linux.get("namespaces") or []]
+    return guest
+
+
+def _namespace(namespace: Json) -> Json:
+    kind, path = namespace["type"], namespace.get("path")
+    if path and kind in _FOREIGN_NAMESPACES:
+        raise Unsupported(f"joining the {kind} namespace {path} is not supported: it is outside the virtual machine")
+    return {"type": kind}

@@ -1,0 +1,167 @@
+"""plan(): from an id, a bundle, the configuration and facts about the host to a frozen SandboxPlan. Pure; runs in the CLI.
+
+After it nothing reads argv, environment, configuration or the spec again. Effects take a piece of the plan.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from katapy.errors import SpecError, Unsupported
+from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.protocol import names
+from katapy.sandbox import guest_spec
+from katapy.sandbox.annotations import Sizing
+from katapy.sandbox.sources import Source, SourceKind
+
+MIB = 1024 * 1024
+_PROPAGATED = {"shared", "rshared"}
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What `plan` has to know of the host: found by probes before it."""
+
+    cpus: int
+    accelerator: Accelerator
+    transport: Transport
+    share: ShareType
+
+
+@dataclass(frozen=True, slots=True)
+class BindPlan:
+    """One bind mount: `index` in spec.mounts, host `source`; `readonly` is enforced on the host too."""
+
+    index: int
+    source: str
+    readonly: bool
+    recursive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """One container. `spec_json` is what crun gets; `process` is kept as what `exec` starts from."""
+
+    id: str
+    bundle: str
+    rootfs: str
+    rootfs_readonly: bool
+    spec_json: bytes
+    process: Mapping[str, Any]
+    binds: tuple[BindPlan, ...]
+    namespaces: tuple[tuple[str, str | None], ...]
+    hostname: str
+    cgroups_path: str
+    terminal: bool
+    console_size: tuple[int, int] | None
+    annotations: Mapping[str, str]
+    oci_version: str
+    has_process: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPlan:
+    """One pod: its machine's size and its first container."""
+
+    id: str
+    vcpus: int
+    memory_mib: int
+    facts: HostFacts
+    container: ContainerPlan
+
+
+def plan_container(container_id: str, bundle: str, spec: Mapping[str, Any], sources: Mapping[int, Source]) -> ContainerPlan:
+    """The container of a validated spec. Raises Unsupported, SpecError."""
+    mounts = spec.get("mounts") or []
+    shared = {i: s for i, s in sources.items() if s.kind in (SourceKind.DIRECTORY, SourceKind.FILE)}
+    guest_paths = {i: f"{guest_spec.guest_container_dir(container_id)}/mounts/{i}" for i in shared}
+    guest_paths |= {i: s.path for i, s in sources.items() if s.kind is SourceKind.DEVICE}
+    shm = {i: s.size for i, s in sources.items() if s.kind is SourceKind.SHM}
+    document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, shm)
+    process = spec.get("process") or {}
+    size = process.get("consoleSize")
+    return ContainerPlan(
+        id=container_id,
+        bundle=bundle,
+        rootfs=_join(bundle, spec["root"]["path"]),
+        rootfs_readonly=bool(spec["root"].get("readonly")),
+        spec_json=json.dumps(document, separators=(",", ":")).encode(),
+        process=process,
+        binds=tuple(_bind(i, s.path, mounts[i]) for i, s in shared.items()),
+        namespaces=_namespaces(spec),
+        hostname=spec.get("hostname") or "",
+        cgroups_path=(spec.get("linux") or {}).get("cgroupsPath") or "",
+        terminal=bool(process.get("terminal")),
+        console_size=(size["width"], size["height"]) if size else None,
+        annotations=dict(spec.get("annotations") or {}),
+        oci_version=spec["ociVersion"],
+        has_process=bool(process),
+    )
+
+
+def plan_sandbox(container: ContainerPlan, spec: Mapping[str, Any], sizing: Sizing, facts: HostFacts) -> SandboxPlan:
+    """The machine for a single container. Raises Unsupported."""
+    kinds = {kind for kind, _ in container.namespaces}
+    if "network" not in kinds:
+        raise Unsupported("host networking is not supported: a virtual machine has a network stack of its own; add a network namespace to the spec")
+    resources = (spec.get("linux") or {}).get("resources") or {}
+    return SandboxPlan(
+        id=container.id,
+        vcpus=_vcpus(resources.get("cpu") or {}, sizing.vcpus, facts.cpus),
+        memory_mib=_memory_mib(resources.get("memory") or {}, sizing.memory_mib),
+        facts=facts,
+        container=container,
+    )
+
+
+def _join(bundle: str, path: str) -> str:
+    return path if path.startswith("/") else f"{bundle}/{path}"
+
+
+def _bind(index: int, source: str, mount: Mapping[str, Any]) -> BindPlan:
+    options = mount.get("options") or []
+    if not _PROPAGATED.isdisjoint(options):
+        raise Unsupported(f"mount of {mount['destination']}: shared propagation is not supported: mounts made in a guest stay there")
+    readonly = not {"ro", "rro"}.isdisjoint(options) and "rw" not in options
+    return BindPlan(index, source, readonly, "rbind" in options)
+
+
+def _namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
+    listed = (spec.get("linux") or {}).get("namespaces") or []
+    return tuple((n["type"], n.get("path") or None) for n in listed)
+
+
+def _vcpus(cpu: Mapping[str, Any], default: int, available: int) -> int:
+    """Enough for the quota and for the cpuset, at most what the host has."""
+    wanted = default
+    quota, period = cpu.get("quota") or 0, cpu.get("period") or 100_000
+    if quota > 0:
+        wanted = max(wanted, math.ceil(quota / period))
+    if cpu.get("cpus"):
+        wanted = max(wanted, _highest_cpu(cpu["cpus"]) + 1)
+    return max(1, min(wanted, max(available, default)))
+
+
+def _highest_cpu(cpuset: str) -> int:
+    """Of a list such as `0-2,5`."""
+    try:
+        return max(int(number) for part in cpuset.split(",") for number in part.split("-"))
+    except ValueError as e:
+        raise SpecError(f"invalid cpuset {cpuset!r}", "$.linux.resources.cpu.cpus") from e
+
+
+def _memory_mib(memory: Mapping[str, Any], default: int) -> int:
+    """The configured size serves kernel, agent and page cache; a container's limit above half of it comes on top."""
+    limit = (memory.get("limit") or 0) // MIB
+    return default if limit <= default // 2 else default // 2 + limit
+
+
+SHARE_OPTIONS = {
+    ShareType.VIRTIOFS: (),
+    ShareType.NINEP: ("trans=virtio", "version=9p2000.L", "msize=512000", "cache=mmap", "access=any"),
+}
+"""Mount data of the share in the guest (docs/decisions/0001-shared-root.md)."""
+
+SHARE_TARGET = names.GUEST_SHARED

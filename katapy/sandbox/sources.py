@@ -1,0 +1,79 @@
+"""What the sources of a bundle's bind mounts and its devices are on this host. Runs in the CLI, before `plan`, which is pure."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from katapy.errors import HostError, Unsupported
+
+_TMPFS_TYPES = {"tmpfs", "shm"}
+_GUEST_DEVICES = {
+    os.makedev(1, 3): "/dev/null",
+    os.makedev(1, 5): "/dev/zero",
+    os.makedev(1, 7): "/dev/full",
+    os.makedev(1, 8): "/dev/random",
+    os.makedev(1, 9): "/dev/urandom",
+}
+"""Devices without state: the guest's own serves as well as the host's (`-v /dev/null:/etc/x` hides a file)."""
+
+
+class SourceKind(StrEnum):
+    DIRECTORY = "directory"
+    FILE = "file"
+    SHM = "shm"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`path` is absolute, on the host, or in the guest for kind DEVICE. `size`: bytes of the tmpfs behind it (kind SHM), else 0."""
+
+    kind: SourceKind
+    path: str
+    size: int = 0
+
+
+def is_bind(mount: Mapping[str, Any]) -> bool:
+    """By the runtime-spec: type `bind`, or an option `bind` or `rbind`."""
+    return mount.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(mount.get("options") or ())
+
+
+def inspect_sources(mounts: Sequence[Mapping[str, Any]], bundle: str) -> dict[int, Source]:
+    """Index in `mounts` -> its source, for every bind. Raises HostError (absent), Unsupported (socket, device, FIFO)."""
+    return {i: _inspect(m, bundle) for i, m in enumerate(mounts) if is_bind(m)}
+
+
+def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
+    path = os.path.normpath(os.path.join(bundle, mount.get("source") or ""))
+    try:
+        status = os.stat(path)
+    except OSError as e:
+        raise HostError(f"mount {path} to {mount['destination']}: stat {path}: {_reason(e)}") from e
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
+        if mount["destination"].rstrip("/") == "/dev/shm" and _on_tmpfs(path):
+            capacity = os.statvfs(path)
+            return Source(SourceKind.SHM, path, capacity.f_blocks * capacity.f_frsize)
+        return Source(SourceKind.DIRECTORY, path)
+    if stat.S_ISREG(mode):
+        return Source(SourceKind.FILE, path)
+    if stat.S_ISCHR(mode) and status.st_rdev in _GUEST_DEVICES:
+        return Source(SourceKind.DEVICE, _GUEST_DEVICES[status.st_rdev])
+    raise Unsupported(f"bind mount of {path} is not supported: only files and directories can be shared with a guest")
+
+
+def _reason(e: OSError) -> str:
+    text = os.strerror(e.errno or 0)
+    return text[:1].lower() + text[1:]
+
+
+def _on_tmpfs(path: str) -> bool:
+    """By the mount that `path` is on, as /proc/self/mountinfo names it."""
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
+        lines = [line.split() for line in f]
+    return any(fields[2] == number and fields[fields.index("-") + 1] in _TMPFS_TYPES for fields in lines)
