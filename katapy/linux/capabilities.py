@@ -1,0 +1,120 @@
+"""Capabilities of the calling thread: names, bounding set, permitted and ambient sets. Any process of host or guest.
+
+Dropping is one-way. Every failure is an OSError that names the call.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterable
+
+NAMES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+"""The index is the kernel's number."""
+
+_NUMBERS = {name: number for number, name in enumerate(NAMES)}
+
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int,) + (ctypes.c_ulong,) * 4
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """prctl(2) with up to four numbers. Raises OSError."""
+    padded = (*arguments, 0, 0, 0, 0)[:4]
+    result = int(_libc.prctl(option, *padded))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl {option} {padded[0]}: {os.strerror(number)}")
+    return result
+
+
+def mask(names: Iterable[str]) -> int:
+    """The bits of these names. Raises KeyError for an unknown one."""
+    bits = 0
+    for name in names:
+        bits |= 1 << _NUMBERS[name]
+    return bits
+
+
+def limit_bounding_set(keep: int) -> None:
+    """Drops every capability but those of the mask `keep` from the bounding set. Needs CAP_SETPCAP. Raises OSError."""
+    for number in range(64):
+        if keep >> number & 1:
+            continue
+        try:
+            if prctl(_PR_CAPBSET_READ, number):
+                prctl(_PR_CAPBSET_DROP, number)
+        except OSError:
+            if number <= _last_known():
+                raise
+            return  # the kernel knows no more
+
+
+def set_capabilities(keep: int) -> None:
+    """Makes permitted, effective and inheritable exactly `keep`. Raises OSError (EPERM: not a subset)."""
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    low, high = keep & 0xFFFFFFFF, keep >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, low, high, high, high)
+    if _libc.capset(header, data) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"capset {keep:#x}: {os.strerror(number)}")
+
+
+def set_ambient(keep: int) -> None:
+    """Makes the ambient set exactly `keep`, so that it survives exec without root. Raises OSError."""
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(64):
+        if keep >> number & 1:
+            prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
+
+
+def _last_known() -> int:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as f:
+        return int(f.read())
