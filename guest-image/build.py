@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Builds the guest image: `.venv/bin/python guest-image/build.py [--output DIR] [--check]`. Build host, as root.
+
+    <output>/<inputs>/{vmlinux,initrd,rootfs.erofs,image.json}    one image, never changed once it is there
+    <output>/current -> <inputs>                                  switched atomically
+    <output>/layers/<hash>/                                       packages, wheels and kernel, kept for the next build
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import image
+import packages
+import recipe
+from steps import BuildError, step
+
+PACKAGE = recipe.HERE.parent / "katapy"
+OUTPUT = Path("/var/lib/katapy/images")
+
+
+def build(output: Path) -> Path:
+    """Makes the image of this checkout unless it is there, and points `current` at it. Returns its folder."""
+    what = recipe.load()
+    inputs = recipe.image_hash(PACKAGE)
+    target, layer = output / inputs, output / "layers" / recipe.packages_hash()
+    output.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        with _locked(output):
+            _clear_leftovers(output)
+            _once(layer, lambda folder: packages.make_layer(what, folder))
+            _once(target, lambda folder: image.make_image(what, layer, PACKAGE, inputs, folder))
+            _remove_older(layer)
+    _switch(output / "current", inputs)
+    return target
+
+
+def check(output: Path) -> None:
+    """Builds everything a second time, and compares. Raises BuildError if a byte differs."""
+    built = build(output)
+    with step("second build, from nothing"), tempfile.TemporaryDirectory(dir=output, prefix=".tmp-") as folder:
+        again = build(Path(folder))
+        one, two = (json.loads((path / "image.json").read_text()) for path in (built, again))
+    if one["packages"] != two["packages"]:
+        raise BuildError("the archive has newer packages than the image: remove its folder and build again")
+    if differ := [name for name in image.FILES if one["sha256"][name] != two["sha256"][name]]:
+        raise BuildError(f"not reproducible: {', '.join(differ)}")
+    print("reproducible: both builds have the same bytes", file=sys.stderr)
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """One build at a time; the lock goes with the process."""
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step("waiting for another build"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _once(target: Path, make: Callable[[Path], None]) -> None:
+    """`make` fills a temporary folder beside `target`, which is then renamed: target is whole, or not there."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+    try:
+        folder.chmod(0o755)
+        make(folder)
+        folder.rename(target)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _clear_leftovers(output: Path) -> None:
+    """What a killed build left. Only under the lock: nobody else writes there."""
+    for folder in [*output.glob(".tmp-*"), *output.glob("layers/.tmp-*")]:
+        shutil.rmtree(folder)
+
+
+def _remove_older(layer: Path) -> None:
+    for other in layer.parent.iterdir():
+        if other != layer:
+            shutil.rmtree(other)
+
+
+def _switch(link: Path, target: str) -> None:
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    new = link.with_name(f".current-{os.getpid()}")
+    new.symlink_to(target)
+    new.rename(link)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="build katapy's guest image")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"folder of the images (default {OUTPUT})")
+    parser.add_argument("--check", action="store_true", help="build twice and compare")
+    args = parser.parse_args()
+    try:
+        check(args.output) if args.check else print(build(args.output))
+    except BuildError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

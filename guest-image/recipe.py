@@ -1,0 +1,94 @@
+"""image.yaml as a frozen value, and the hashes that name its layers. Build host; pure but for reading files."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from steps import BuildError
+
+HERE = Path(__file__).resolve().parent
+GUEST_PART = ("__init__.py", "errors.py", "agent", "protocol", "oci", "linux")
+"""What of the katapy package goes into the guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debian:
+    suite: str
+    mirror: str
+    keyring: str
+    packages: list[str]
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wheels:
+    platforms: list[str]
+    requirements: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    boot: list[str]
+    demand: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    version: str
+    debian: Debian
+    python: str
+    wheels: Wheels
+    modules: Modules
+    kernel_parameters: list[str]
+    links: dict[str, str]
+    directories: list[str]
+    files: dict[str, str]
+    prune: list[str]
+
+
+def load(path: Path = HERE / "image.yaml") -> Recipe:
+    """Reads image.yaml. Raises BuildError naming a key that is missing or unknown."""
+    document = yaml.safe_load(path.read_text())
+    nested = {"debian": Debian, "wheels": Wheels, "modules": Modules}
+    for key, cls in nested.items():
+        document[key] = _make(cls, document.get(key) or {}, f"{path.name}: {key}")
+    recipe: Recipe = _make(Recipe, document, path.name)
+    return recipe
+
+
+def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(cls)}
+    if wrong := known ^ set(mapping):
+        raise BuildError(f"{where}: missing or unknown keys: {', '.join(sorted(wrong))}")
+    return cls(**mapping)
+
+
+def packages_hash() -> str:
+    """Names the cached layer of packages, wheels and kernel: image.yaml and the code that makes the layer."""
+    return _hash(HERE, [HERE / name for name in ("image.yaml", "packages.py", "download-kernel", "kernel.py", "elf.py")])
+
+
+def image_hash(package: Path) -> str:
+    """Names the image: everything it is made of, in this checkout. `package` is the folder of katapy."""
+    build_code = [p for p in HERE.iterdir() if p.suffix == ".py" or p.name in ("image.yaml", "init", "download-kernel")]
+    return _hash(package.parent, [*build_code, *guest_part(package)])
+
+
+def guest_part(package: Path) -> list[Path]:
+    """Files of katapy that the guest gets, sorted."""
+    found: list[Path] = []
+    for name in GUEST_PART:
+        path = package / name
+        found += path.rglob("*.py") if path.is_dir() else [path]
+    return sorted(found)
+
+
+def _hash(root: Path, paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
