@@ -52,10 +52,15 @@ class StdioPump:
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._call: Any = agent.stdio()
         self._write_lock = asyncio.Lock()
+        self._opened = False
         self._broken: set[int] = set()
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stdout")
         self._task = self._loop.create_task(self._run())
+
+    @property
+    def terminal(self) -> bool:
+        return self._fds.terminal
 
     async def resize(self, columns: int, rows: int) -> None:
         await self._send(pb.StdioInput(resize=pb.WindowSize(columns=columns, rows=rows)))
@@ -76,7 +81,7 @@ class StdioPump:
 
     async def _run(self) -> None:
         try:
-            await self._send(pb.StdioInput(open=self._process))
+            await self._send(None)
             self._start_reader()
             async for message in self._call:
                 await self._receive(message)
@@ -105,11 +110,18 @@ class StdioPump:
             self.exited.set_exception(HypervisorError(reason))
             self.exited.exception()  # whoever waits still gets it; nobody waiting is no error
 
-    async def _send(self, message: pb.StdioInput) -> None:
-        """One writer at a time is grpc's rule. A stream that has ended takes no more: what it ended with is read elsewhere."""
+    async def _send(self, message: pb.StdioInput | None) -> None:
+        """One writer at a time is grpc's rule, and `open` goes first, whoever writes first.
+
+        A stream that has ended takes no more: what it ended with is found by whoever reads it.
+        """
         async with self._write_lock:
             with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                await self._call.write(message)
+                if not self._opened:
+                    self._opened = True
+                    await self._call.write(pb.StdioInput(open=self._process))
+                if message is not None:
+                    await self._call.write(message)
 
     async def _receive(self, message: pb.StdioOutput) -> None:
         kind = message.WhichOneof("message")

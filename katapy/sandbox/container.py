@@ -1,0 +1,167 @@
+"""One container inside a sandbox: its status, its init process, its execs. Supervisor only."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from katapy.agent_client.client import AgentClient
+from katapy.agent_client.stdio import Descriptors, StdioPump
+from katapy.errors import KatapyError
+from katapy.protocol import names
+from katapy.sandbox.exec_process import exec_process
+from katapy.sandbox.lifecycle import Action, Status, advance
+from katapy.sandbox.plan import ContainerPlan
+from katapy.sandbox.standin_channel import StandinChannel
+
+KILLED = 137
+"""128 + SIGKILL: what a process's status is when nobody is left to say another."""
+SIGWINCH = 28
+SIGKILL = 9
+
+
+class GuestProcess:
+    """A process in the guest with its stand-in on the host: the container's init, or an exec.
+
+    Takes over `fds` and `standin_fd`. `done` runs once, after the output has been written, before the stand-in ends.
+    """
+
+    def __init__(self, agent: AgentClient, container_id: str, exec_id: str, fds: Descriptors, standin_fd: int) -> None:
+        self._agent = agent
+        self._ids = (container_id, exec_id)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.status: int | None = None
+        self.pump = StdioPump(agent, container_id, exec_id, fds)
+        self.standin = StandinChannel(standin_fd, self._on_signal, self._on_death)
+
+    async def wait(self) -> int:
+        """The exit status, once all that the process wrote has been handed on. A guest that vanished: 137."""
+        try:
+            self.status = await asyncio.shield(self.pump.exited)
+        except KatapyError:
+            self.status = KILLED
+        return self.status
+
+    def _on_signal(self, signum: int) -> None:
+        if signum == SIGWINCH and self.pump.terminal:
+            self._spawn(self.pump.resize_to_terminal())
+        else:
+            self._spawn(self._agent.signal(*self._ids, signum))
+
+    def _on_death(self) -> None:
+        self._spawn(self._agent.signal(*self._ids, SIGKILL))
+
+    def _spawn(self, action: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self._attempt(action))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, action: Any) -> None:
+        """A signal that comes too late, or a machine that is gone: there is nobody to tell."""
+        try:
+            await action
+        except KatapyError:
+            return
+
+
+class Container:
+    """`on_change(container)` is called after every change of status: the store is written by it."""
+
+    def __init__(self, plan: ContainerPlan, agent: AgentClient, on_change: Callable[["Container"], None]) -> None:
+        self.plan = plan
+        self.status = Status.CREATING
+        self.pid = 0
+        self.exit_status: int | None = None
+        self.execs: dict[str, GuestProcess] = {}
+        self._agent = agent
+        self._on_change = on_change
+        self._started = False
+        self._exec_numbers = itertools.count(1)
+        self.init: GuestProcess | None = None
+
+    @property
+    def id(self) -> str:
+        return self.plan.id
+
+    def _advance(self, action: Action) -> None:
+        self.status = advance(self.id, self.status, action)
+        self._on_change(self)
+
+    async def create(self, fds: Descriptors, standin_fd: int, pid: int) -> None:
+        """Takes over the descriptors. Raises what the agent raises."""
+        try:
+            await self._agent.create_container(self.id, self.plan.spec_json)
+        except KatapyError:
+            fds.close()
+            raise
+        self.pid = pid
+        self.init = GuestProcess(self._agent, self.id, names.INIT_EXEC_ID, fds, standin_fd)
+        if self.plan.console_size is None:
+            await self.init.pump.resize_to_terminal()
+        self._advance(Action.CREATED)
+
+    async def start(self) -> None:
+        advance(self.id, self.status, Action.START)
+        await self._agent.start(self.id)
+        self._started = True
+        if self.status is Status.CREATED:  # it may have run and ended while the answer was on its way
+            self._advance(Action.START)
+
+    async def pause(self) -> None:
+        advance(self.id, self.status, Action.PAUSE)
+        await self._agent.pause(self.id)
+        self._advance(Action.PAUSE)
+
+    async def resume(self) -> None:
+        advance(self.id, self.status, Action.RESUME)
+        await self._agent.resume(self.id)
+        self._advance(Action.RESUME)
+        if not self._started:
+            self.status = Status.CREATED
+            self._on_change(self)
+
+    async def kill(self, signum: int, everyone: bool) -> None:
+        """A paused container is killed as runc does it: the signal waits, SIGKILL does not."""
+        advance(self.id, self.status, Action.KILL)
+        await self._agent.signal(self.id, names.INIT_EXEC_ID, signum, everyone)
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        advance(self.id, self.status, Action.UPDATE)
+        await self._agent.update(self.id, resources)
+
+    async def exec(self, request: Mapping[str, Any], fds: Descriptors, standin_fd: int) -> str:
+        """Starts a process and takes over the descriptors; its id. Raises WrongStatus, SpecError, what the agent raises."""
+        try:
+            advance(self.id, self.status, Action.EXEC_PAUSED if request.get("ignore_paused") else Action.EXEC)
+            process = exec_process(self.plan.process, request)
+            exec_id = f"exec{next(self._exec_numbers)}"
+            await self._agent.exec(self.id, exec_id, process, request.get("cgroup") or "")
+        except KatapyError:
+            fds.close()
+            raise
+        guest = GuestProcess(self._agent, self.id, exec_id, fds, standin_fd)
+        self.execs[exec_id] = guest
+        if not process.get("consoleSize"):
+            await guest.pump.resize_to_terminal()
+        return exec_id
+
+    async def exec_ended(self, exec_id: str) -> None:
+        """Waits for an exec and lets its stand-in go."""
+        guest = self.execs[exec_id]
+        status = await guest.wait()
+        guest.standin.finish(status)
+        await guest.pump.finished()
+        del self.execs[exec_id]
+
+    async def ended(self) -> None:
+        """Waits for the init process; then the status is stopped, but nobody has been told."""
+        assert self.init is not None
+        self.exit_status = await self.init.wait()
+        self.status = advance(self.id, self.status, Action.EXIT)
+
+    def release(self) -> None:
+        """Tells the stand-ins: the last act."""
+        for guest in self.execs.values():
+            guest.standin.finish(KILLED if guest.status is None else guest.status)
+        if self.init is not None:
+            self.init.standin.finish(KILLED if self.exit_status is None else self.exit_status)

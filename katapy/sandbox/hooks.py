@@ -1,0 +1,107 @@
+"""OCI hooks of the host. Run by the CLI, which is one thread and has the caller's environment; never by the supervisor.
+
+| kind | when | where |
+|---|---|---|
+| prestart, createRuntime | the stand-in has its namespaces, the machine boots, nothing of the container exists | host |
+| createContainer | after those | host's files, the stand-in's network, UTS and IPC namespaces |
+| startContainer | in `start`, before the process | in the guest, by crun |
+| poststart | in `start`, after the process was started | host |
+| poststop | in `delete`, after everything is gone | host |
+
+They run before crun sees the container, so that what they put into the root file system is there when it looks for the
+process's executable. State on stdin as the runtime-spec says. Of poststart and poststop a copy is kept in the state
+directory: config.json may have changed since.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from katapy.errors import HostError, SpecError
+from katapy.linux import namespaces
+
+Hook = Mapping[str, Any]
+Hooks = Mapping[str, Sequence[Hook]]
+
+CREATE_KINDS = ("prestart", "createRuntime", "createContainer")
+LATER_KINDS = ("poststart", "poststop")
+_FILE = "hooks.json"
+_MAX_OUTPUT = 4096
+
+
+def run(kind: str, hooks: Hooks, state: Mapping[str, Any], standin_pid: int = 0) -> None:
+    """Runs the hooks of one kind in order; the first that fails ends it. Raises HostError."""
+    for index, hook in enumerate(hooks.get(kind) or ()):
+        _run_one(kind, index, hook, state, standin_pid if kind == "createContainer" else 0)
+
+
+def run_all(kind: str, hooks: Hooks, state: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    """Runs every hook of one kind; failures are handed to `warn` and the rest still run (poststop)."""
+    for index, hook in enumerate(hooks.get(kind) or ()):
+        try:
+            _run_one(kind, index, hook, state, 0)
+        except HostError as e:
+            warn(str(e))
+
+
+def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], standin_pid: int) -> None:
+    path = hook["path"]
+    if not os.path.isabs(path):
+        raise SpecError(f"path {path!r} is not absolute", f"$.hooks.{kind}[{index}].path")
+    name = f"error running {kind} hook #{index}"
+    try:
+        process = subprocess.Popen(
+            hook.get("args") or [path],
+            executable=path,
+            env=dict(e.partition("=")[::2] for e in hook.get("env") or ()),
+            cwd=state["bundle"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_enter(standin_pid) if standin_pid else None,
+        )
+    except OSError as e:
+        raise HostError(f"{name}: {path}: {(e.strerror or str(e)).lower()}") from e
+    _finish(process, name, hook.get("timeout"), json.dumps(state).encode())
+
+
+def _finish(process: "subprocess.Popen[bytes]", name: str, timeout_s: float | None, state: bytes) -> None:
+    try:
+        _, stderr = process.communicate(state, timeout_s)
+    except subprocess.TimeoutExpired as e:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        raise HostError(f"{name}: no end within its timeout of {timeout_s:g} s") from e
+    if process.returncode != 0:
+        said = stderr[-_MAX_OUTPUT:].decode(errors="replace").strip().replace("\n", " ")
+        how = f"exit status {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
+        raise HostError(f"{name}: {how}, stdout: , stderr: {said}")
+
+
+def _enter(pid: int) -> Callable[[], None]:
+    def enter() -> None:
+        for kind, entry in (("network", "net"), ("uts", "uts"), ("ipc", "ipc")):
+            namespaces.join(kind, f"/proc/{pid}/ns/{entry}")
+
+    return enter
+
+
+def keep(directory: str, hooks: Hooks) -> None:
+    """Saves what later verbs need; nothing if there is nothing."""
+    later = {kind: list(hooks[kind]) for kind in LATER_KINDS if hooks.get(kind)}
+    if later:
+        with open(f"{directory}/{_FILE}", "w", encoding="utf-8") as f:
+            json.dump(later, f)
+
+
+def kept(directory: str) -> Hooks:
+    """What `keep` saved, or nothing."""
+    try:
+        with open(f"{directory}/{_FILE}", encoding="utf-8") as f:
+            found: Hooks = json.load(f)
+    except FileNotFoundError:
+        return {}
+    return found

@@ -1,0 +1,238 @@
+"""A sandbox: one machine, its agent, its containers. The only orchestration; both front doors drive this. Supervisor only."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import grpc.aio
+
+from katapy.agent_client.channel import open_channel
+from katapy.agent_client.client import AgentClient
+from katapy.agent_client.stdio import Descriptors
+from katapy.config import Config
+from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
+from katapy.hypervisor.vm import Vm
+from katapy.protocol import agent_pb2 as pb
+from katapy.protocol import names
+from katapy.sandbox.container import Container
+from katapy.sandbox.lifecycle import Status
+from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
+from katapy.sandbox.timings import Timings
+
+T = TypeVar("T")
+
+_FLUSH_S = 2.0
+"""For the guest's last sync: after it the machine is killed whatever it says."""
+_SILENT_CHECKS = 3
+
+
+class Sandbox:
+    """`agent_socket`: the unix socket that leads to the agent. `on_change(container)` saves a container's state.
+
+    `ended` is set when the last container has ended and the machine is gone.
+    """
+
+    def __init__(
+        self,
+        plan: SandboxPlan,
+        config: Config,
+        vm: Vm,
+        agent_socket: str,
+        secret: str,
+        timings: Timings,
+        on_change: Callable[[Container], None],
+    ) -> None:
+        self.plan = plan
+        self.containers: dict[str, Container] = {}
+        self.ended = asyncio.Event()
+        self.timings = timings
+        self.guest: pb.HelloReply | None = None
+        self._config = config
+        self._vm = vm
+        self._agent_socket = agent_socket
+        self._secret = secret
+        self._on_change = on_change
+        self._channel: grpc.aio.Channel | None = None
+        self._agent: AgentClient | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._subscribers: set[asyncio.Queue[tuple[str, int]]] = set()
+        self._booted = self._spawn(self._boot())
+
+    # -- start ---------------------------------------------------------------------------------------
+
+    async def _boot(self) -> AgentClient:
+        limit = self._config.timeouts.boot_s
+        deadline = time.monotonic() + limit
+        agent = await self._while_alive(self._dial(deadline))
+        self._spawn(self._watch_events(agent))
+        self._spawn(self._watch_silence(agent))
+        return agent
+
+    async def _dial(self, deadline: float) -> AgentClient:
+        await self._vm.connect(deadline - time.monotonic())
+        self.timings.mark("qemu")
+        await self._vm.agent_ready(deadline - time.monotonic())
+        self.timings.mark("agent port")
+        self._channel = open_channel(self._agent_socket)
+        agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
+        try:
+            self.guest = await agent.hello(max(1.0, deadline - time.monotonic()))
+        except Timeout as e:
+            raise HypervisorError(f"{e}; the guest said last: {self._vm.tail()}") from e
+        self.timings.mark("agent ready")
+        share = self.plan.facts.share
+        await agent.create_sandbox(
+            pb.CreateSandboxRequest(
+                sandbox_id=self.plan.id,
+                hostname=self.plan.container.hostname,
+                shares=[
+                    pb.Share(
+                        tag=names.SHARE_TAG, type=share.value, target=names.GUEST_SHARED, options=SHARE_OPTIONS[share]
+                    )
+                ],
+            )
+        )
+        self.timings.mark("sandbox created")
+        return agent
+
+    async def _while_alive(self, work: Coroutine[Any, Any, T]) -> T:
+        """`work`, or HypervisorError as soon as the machine is gone."""
+        task = asyncio.create_task(work)
+        death = asyncio.create_task(self._vm.wait())
+        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+        if death.done() and not (task.done() and task.exception() is None):
+            task.cancel()
+            await asyncio.wait((task,))
+            end = death.result()
+            raise HypervisorError(f"{end.reason}{': ' + end.tail if end.tail else ''}")
+        death.cancel()
+        return task.result()
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _ready(self) -> AgentClient:
+        return await asyncio.shield(self._booted)
+
+    # -- containers -----------------------------------------------------------------------------------
+
+    def container(self, container_id: str) -> Container:
+        """Raises NotFound."""
+        try:
+            return self.containers[container_id]
+        except KeyError:
+            raise NotFound("container does not exist") from None
+
+    async def create(self, plan: ContainerPlan, fds: Descriptors, standin_fd: int, pid: int) -> Container:
+        """Creates a container; takes over the descriptors. A failure leaves nothing of it."""
+        try:
+            agent = await self._ready()
+        except BaseException:
+            fds.close()
+            os.close(standin_fd)
+            raise
+        container = Container(plan, agent, self._on_change)
+        try:
+            await self._while_alive(container.create(fds, standin_fd, pid))
+        except BaseException:
+            if container.init is None:
+                os.close(standin_fd)
+            raise
+        self.containers[plan.id] = container
+        self.timings.mark("container created")
+        self._spawn(self._watch_init(container))
+        return container
+
+    async def exec(self, container_id: str, request: Mapping[str, Any], fds: Descriptors, standin_fd: int) -> str:
+        """Starts an exec; takes over the descriptors. Its id."""
+        try:
+            container = self.container(container_id)
+            exec_id = await self._while_alive(container.exec(request, fds, standin_fd))
+        except BaseException:
+            os.close(standin_fd)
+            raise
+        self._spawn(container.exec_ended(exec_id))
+        return exec_id
+
+    async def call(self, action: Awaitable[T]) -> T:
+        """`action` on a container, cut short when the machine dies."""
+
+        async def run() -> T:
+            return await action
+
+        return await self._while_alive(run())
+
+    async def delete(self, container_id: str, force: bool) -> None:
+        """Ends a container, and with the last one the machine. Without `force` only one that was never started."""
+        container = self.container(container_id)
+        if not force and container.status in (Status.RUNNING, Status.PAUSED):
+            raise KatapyError(f"cannot delete container {container_id} that is not stopped: {container.status}")
+        with contextlib.suppress(KatapyError):  # a guest that does not answer is killed with its machine
+            await asyncio.wait_for(container.kill(9, True), self._config.timeouts.kill_s)
+            await asyncio.wait_for(self.ended.wait(), self._config.timeouts.kill_s)
+        self._vm.kill()
+        await self.ended.wait()
+
+    # -- watching -------------------------------------------------------------------------------------
+
+    async def _watch_init(self, container: Container) -> None:
+        await container.ended()
+        if all(c.status is Status.STOPPED for c in self.containers.values()):
+            await self._end()
+
+    async def _watch_events(self, agent: AgentClient) -> None:
+        with contextlib.suppress(KatapyError):  # the channel's end is the machine's end: noticed elsewhere
+            async for event in agent.events():
+                if event.WhichOneof("event") == "oom" and event.oom.container_id in self.containers:
+                    for queue in self._subscribers:
+                        queue.put_nowait((event.oom.container_id, event.oom.kills))
+
+    async def _watch_silence(self, agent: AgentClient) -> None:
+        """An agent that does not answer several times in a row is dead: so is the machine, then."""
+        silent = 0
+        while silent < _SILENT_CHECKS:
+            await asyncio.sleep(self._config.timeouts.heartbeat_s)
+            try:
+                await agent.hello(self._config.timeouts.heartbeat_s)
+                silent = 0
+            except KatapyError:
+                silent += 1
+        self._vm.kill()
+
+    async def oom_events(self, container_id: str) -> AsyncIterator[int]:
+        """Numbers of processes killed for memory, as it happens."""
+        queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue(maxsize=1024)
+        self._subscribers.add(queue)
+        try:
+            while True:
+                owner, kills = await queue.get()
+                if owner == container_id:
+                    yield kills
+        finally:
+            self._subscribers.discard(queue)
+
+    # -- end ------------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        """The machine goes, the states are saved, and only then the stand-ins: whoever waits for them finds all of it done."""
+        await self.stop_machine(flush=True)
+        for container in self.containers.values():
+            self._on_change(container)
+            container.release()
+        self.ended.set()
+
+    async def stop_machine(self, flush: bool = False) -> None:
+        """Kills the machine and waits for its end. `flush`: lets the guest write back what it has mapped first."""
+        if flush and self._agent is None and self._booted.done() and self._booted.exception() is None:
+            with contextlib.suppress(KatapyError):
+                await self._while_alive(self._booted.result().destroy_sandbox(_FLUSH_S))
+        self._vm.kill()
+        await self._vm.wait()
+        if self._channel is not None:
+            await self._channel.close()
