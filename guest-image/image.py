@@ -35,7 +35,7 @@ def initrd(recipe: Recipe, layer: Path) -> bytes:
     modules = [cpio.file(f"modules/{m}.ko", (layer / f"kernel/modules/{m}.ko").read_bytes()) for m in boot]
     return cpio.archive(
         [
-            *(cpio.directory(name) for name in ("bin", "dev", "modules", "root", "sys")),
+            *(cpio.directory(name) for name in ("bin", "dev", "modules", "proc", "root", "sys")),
             cpio.character_device("dev/console", 5, 1),
             cpio.file("bin/busybox", (layer / "root/usr/bin/busybox").read_bytes(), 0o755),
             cpio.file("init", (HERE / "init").read_bytes(), 0o755),
