@@ -1,0 +1,101 @@
+"""Pieces of QEMU's command line: one function a device or backend, each a list of arguments. Pure; runs in the supervisor."""
+
+import json
+
+from katapy.hypervisor.vm import ShareSpec, ShareType, VmDescriptors, VmSpec
+from katapy.protocol import names
+
+CONSOLE, BOOT, AGENT = "console", "boot", "agent"
+"""Ids of chardevs and of their devices."""
+
+AGENT_PORT_ID = "port-agent"
+"""Id of the agent's virtio-serial port: VSERPORT_CHANGE names it."""
+
+_MEMORY = "memory"
+
+
+def escape(value: str) -> str:
+    """A value inside a comma-separated option: QEMU wants commas doubled."""
+    return value.replace(",", ",,")
+
+
+def memory(spec: VmSpec) -> list[str]:
+    """Guest memory; vhost-user needs it shared with the daemon, so a memfd."""
+    size = ["-m", f"{spec.memory_mib}M"]
+    if spec.share is None or spec.share.type is not ShareType.VIRTIOFS:
+        return size
+    backend = f"memory-backend-memfd,id={_MEMORY},size={spec.memory_mib}M,share=on"
+    return [*size, "-object", backend, "-machine", f"memory-backend={_MEMORY}"]
+
+
+def root_disk(spec: VmSpec) -> list[str]:
+    """The image: read-only for QEMU too, so that its lock lets any number of machines have it."""
+    node = {
+        "driver": "raw",
+        "node-name": "root",
+        "read-only": True,
+        "file": {"driver": "file", "filename": spec.image, "read-only": True, "locking": "auto"},
+    }
+    disk = "virtio-blk-pci,id=disk-root,drive=root"
+    return ["-blockdev", json.dumps(node), "-device", _modern(disk)]
+
+
+def serial_ports(spec: VmSpec, fds: VmDescriptors) -> list[str]:
+    """Console and boot port; the agent's port where it is the transport."""
+    argv = ["-device", _modern("virtio-serial-pci,id=serial")]
+    argv += ["-chardev", _socket(CONSOLE, fds.console)]
+    if spec.debug_console:
+        argv += ["-serial", f"chardev:{CONSOLE}"]
+    else:
+        argv += ["-device", f"virtconsole,id=port-console,chardev={CONSOLE}"]
+    argv += _port(BOOT, names.BOOT_PORT, _socket(BOOT, fds.boot))
+    if fds.agent is not None:
+        argv += _port(AGENT, names.AGENT_PORT, f"{_socket(AGENT, fds.agent)},server=on,wait=off")
+    return argv
+
+
+def vsock(spec: VmSpec, fds: VmDescriptors) -> list[str]:
+    """The kernel's vsock back end, by a descriptor the supervisor opened: QEMU's user may not."""
+    if fds.vhost_vsock is None:
+        return []
+    return ["-device", f"vhost-vsock-pci,id=vsock,vhostfd={fds.vhost_vsock},guest-cid={spec.cid}"]
+
+
+def share(spec: ShareSpec | None, fds: VmDescriptors) -> list[str]:
+    """The pod's shared directory."""
+    if spec is None:
+        return []
+    if spec.type is ShareType.VIRTIOFS:
+        if fds.virtiofs is None:
+            raise ValueError("a virtio-fs share needs the descriptor of virtiofsd's socket")
+        device = f"vhost-user-fs-pci,id=share,chardev=share,tag={escape(spec.tag)},queue-size=1024"
+        return ["-chardev", _socket("share", fds.virtiofs), "-device", device]
+    backend = f"local,id=share,path={escape(spec.directory)},security_model=passthrough,multidevs=remap"
+    device = f"virtio-9p-pci,id=share-9p,fsdev=share,mount_tag={escape(spec.tag)}"
+    return ["-fsdev", backend, "-device", _modern(device)]
+
+
+def entropy(spec: VmSpec) -> list[str]:
+    """Random numbers, and the mark of a clone."""
+    argv = ["-object", "rng-builtin,id=rng", "-device", _modern("virtio-rng-pci,id=rng-device,rng=rng")]
+    if spec.generation_id:
+        argv += ["-device", "vmgenid,id=generation,guid=auto"]
+    return argv
+
+
+def qmp(fds: VmDescriptors) -> list[str]:
+    """The control channel."""
+    return ["-chardev", _socket("qmp", fds.qmp), "-mon", "chardev=qmp,mode=control"]
+
+
+def _port(name: str, port: str, chardev: str) -> list[str]:
+    return ["-chardev", chardev, "-device", f"virtserialport,id=port-{name},chardev={name},name={port}"]
+
+
+def _socket(name: str, fd: int) -> str:
+    return f"socket,id={name},fd={fd}"
+
+
+def _modern(device: str) -> str:
+    """Without the registers of virtio 0.9: no I/O ports to map, less for a hostile guest to poke at."""
+    return f"{device},disable-legacy=on"

@@ -1,0 +1,27 @@
+"""The QEMU driver: from a VmSpec to a process that runs. Runs in the supervisor, before asyncio is imported."""
+
+import dataclasses
+
+from katapy.hypervisor.qemu.cmdline import build_argv
+from katapy.hypervisor.qemu.descriptors import QemuEnds
+from katapy.hypervisor.qemu.process import QemuVm
+from katapy.hypervisor.vm import VmSpec
+from katapy.linux.process import Confinement, spawn_confined
+
+_NOFILE = 4096
+
+
+class QemuDriver:
+    """Protocol Driver."""
+
+    def spawn(self, spec: VmSpec, state_dir: str, virtiofs: int | None = None) -> QemuVm:
+        """See vm.Driver.spawn. A QEMU that is refused its command line is noticed by `connect`. Raises HostError."""
+        with QemuEnds(spec, state_dir, virtiofs) as ends:
+            argv = build_argv(dataclasses.replace(spec, cid=ends.cid), ends.numbers)
+            child = spawn_confined(argv, _confinement(spec), descriptors=ends.mapping, stderr=ends.stderr)
+        return QemuVm(spec, child, ends.host, state_dir, ends.agent_socket, ends.cid)
+
+
+def _confinement(spec: VmSpec) -> Confinement:
+    """No capability, and a network namespace that nobody else is in: taps come as descriptors."""
+    return Confinement(uid=spec.uid, gid=spec.gid, groups=spec.groups, namespaces=("network", "ipc"), nofile=_NOFILE)

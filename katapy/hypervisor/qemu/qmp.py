@@ -1,0 +1,80 @@
+"""The control channel to QEMU: commands, and the few events that matter. Runs in the supervisor, in its asyncio loop.
+
+Imports qemu.qmp (74 ms), so it is itself imported only after QEMU was spawned.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Mapping
+
+from qemu.qmp import QMPClient, QMPError, Runstate
+from qemu.qmp.message import Message
+
+from katapy.errors import HypervisorError
+
+_PAUSED = "paused"
+
+# Its warnings concern its own internals; what matters is raised.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class QmpChannel:
+    """One connection for the machine's life. `shutdown_reason` is QEMU's word for why the guest ended, or empty."""
+
+    def __init__(self, agent_port: str) -> None:
+        self.shutdown_reason = ""
+        self.panicked = False
+        self.agent_open = asyncio.Event()
+        self._agent_port = agent_port
+        self._client = QMPClient("katapy")
+        # A filter that keeps nothing: the client's own queue and history of events would grow with the guest's activity.
+        self._client.events.event_filter = self._on_event
+
+    async def connect(self, connection: socket.socket) -> None:
+        """Greeting and negotiation. Takes the socket over. Raises HypervisorError."""
+        try:
+            await self._client.connect(connection)
+        except (QMPError, OSError) as e:
+            raise HypervisorError(f"qemu does not speak on its control channel: {e}") from e
+
+    async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
+        """The answer to a command. Raises HypervisorError."""
+        try:
+            return await self._client.execute(command, dict(arguments or {}))
+        except (QMPError, OSError) as e:
+            raise HypervisorError(f"qemu refused {command}: {e}") from e
+
+    async def watch_agent_port(self, chardev: str) -> None:
+        """Sets `agent_open` also when the guest opened the port before anybody listened."""
+        answer = await self.execute("query-chardev")
+        chardevs = answer if isinstance(answer, list) else []
+        if any(c.get("label") == chardev and c.get("frontend-open") for c in chardevs):
+            self.agent_open.set()
+
+    async def close(self, limit_s: float) -> None:
+        """After QEMU's end: reads what it said last, then closes. Never raises."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._end_of_file(), limit_s)
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await self._client.disconnect()
+
+    async def _end_of_file(self) -> None:
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
+
+    def _on_event(self, event: Message) -> bool:
+        data = event.get("data")
+        details = data if isinstance(data, dict) else {}
+        match event.get("event"):
+            case "SHUTDOWN":
+                self.shutdown_reason = str(details.get("reason", "unknown"))[:100]
+            case "GUEST_PANICKED":
+                self.panicked = True
+            case "VSERPORT_CHANGE" if details.get("id") == self._agent_port:
+                if details.get("open"):
+                    self.agent_open.set()
+                else:
+                    self.agent_open.clear()
+        return False
