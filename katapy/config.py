@@ -1,0 +1,154 @@
+"""katapy.yaml as a frozen tree. Read once by `create` and `run` (and `check`, `env`); the plan carries what is needed.
+
+`configs/katapy.yaml` is the reference: every setting, its default and why. The defaults below equal it; a test holds
+them together. PyYAML is imported only when a file exists.
+"""
+
+import os
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from katapy.errors import ConfigError
+
+DEFAULT_PATH = "/etc/katapy/katapy.yaml"
+ENVIRONMENT = "KATAPY_CONFIG"
+_MAX_FILE = 1024 * 1024
+
+T = TypeVar("T")
+
+
+def _at_least(minimum: float, default: float) -> Any:
+    return field(default=default, metadata={"minimum": minimum})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    dir: str = "/var/lib/katapy/images/current"
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
+    driver: Literal["qemu"] = "qemu"
+    binary: str = "auto"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    machine: str = "q35"
+    cpu: str = "auto"
+    vcpus: int = _at_least(1, 1)
+    memory_mib: int = _at_least(128, 512)
+    kernel_parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    type: Literal["auto", "virtiofs", "9p"] = "auto"
+    virtiofsd: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    first_uid: int = _at_least(1, 1879048192)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds."""
+
+    boot_s: float = _at_least(1, 120.0)
+    request_s: float = _at_least(1, 30.0)
+    kill_s: float = _at_least(1, 10.0)
+    heartbeat_s: float = _at_least(1, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Debug:
+    console: bool = False
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    image: Image = Image()
+    hypervisor: Hypervisor = Hypervisor()
+    share: Share = Share()
+    transport: Literal["auto", "vsock", "serial"] = "auto"
+    users: Users = Users()
+    timeouts: Timeouts = Timeouts()
+    annotations: Annotations = Annotations()
+    debug: Debug = Debug()
+
+
+def config_path(path: str | None = None) -> str:
+    """The file that `load` reads: `path`, else $KATAPY_CONFIG, else the default place; "" if that does not exist."""
+    chosen = path or os.environ.get(ENVIRONMENT, "")
+    return chosen or (DEFAULT_PATH if os.path.exists(DEFAULT_PATH) else "")
+
+
+def load(path: str | None = None) -> Config:
+    """The configuration. A file that was named must exist. Raises ConfigError: `file: key: reason`."""
+    chosen = config_path(path)
+    if not chosen:
+        return Config()
+    try:
+        with open(chosen, "rb") as f:
+            text = f.read(_MAX_FILE + 1)
+    except OSError as e:
+        raise ConfigError(f"{chosen}: {(e.strerror or str(e)).lower()}") from e
+    if len(text) > _MAX_FILE:
+        raise ConfigError(f"{chosen}: larger than {_MAX_FILE} bytes")
+    return parse(text, chosen)
+
+
+def parse(text: bytes, name: str) -> Config:
+    """The configuration in `text`; `name` is what errors call the file."""
+    import yaml  # 27 ms, and most hosts have no file
+
+    try:
+        document = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise ConfigError(f"{name}: {' '.join(str(e).split())}") from e
+    return _build(Config, {} if document is None else document, name, "")
+
+
+def _build(cls: type[T], document: object, name: str, prefix: str) -> T:
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}: {prefix.rstrip('.') or 'the file'}: expected a mapping, found {_found(document)}")
+    hints = get_type_hints(cls)
+    for key in document:
+        if key not in hints:
+            raise ConfigError(f"{name}: {prefix}{key}: unknown setting (known: {', '.join(sorted(hints))})")
+    minimum = {f.name: f.metadata.get("minimum") for f in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{k: _value(hints[k], v, name, prefix + k, minimum[k]) for k, v in document.items()})
+
+
+def _value(kind: Any, value: object, name: str, key: str, minimum: float | None) -> object:
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _build(kind, {} if value is None else value, name, key + ".")
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigError(f"{name}: {key}: expected one of {', '.join(get_args(kind))}, found {_found(value)}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(f"{name}: {key}: expected a list of strings, found {_found(value)}")
+        return tuple(value)
+    return _scalar(kind, value, name, key, minimum)
+
+
+def _scalar(kind: type, value: object, name: str, key: str, minimum: float | None) -> object:
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool) or value == "":
+        wanted = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise ConfigError(f"{name}: {key}: expected {wanted}, found {_found(value)}")
+    # "not >=" also refuses .nan; .inf would be a wait without an end
+    if minimum is not None and isinstance(value, (int, float)) and not minimum <= value < 2**32:
+        raise ConfigError(f"{name}: {key}: must be at least {minimum}, found {value}")
+    return float(value) if kind is float and isinstance(value, int) else value
+
+
+def _found(value: object) -> str:
+    return f"{value!r:.60}" if isinstance(value, (str, int, float)) else type(value).__name__
