@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Builds the guest image: `.venv/bin/python guest-image/build.py [--output DIR] [--check]`. Build host, as root.
 
-    <output>/<inputs>/{vmlinux,initrd,rootfs.erofs,image.json}    one image, never changed once it is there
-    <output>/current -> <inputs>                                  switched atomically
-    <output>/layers/<hash>/                                       packages, wheels and kernel, kept for the next build
+<output>/<inputs>/{vmlinux,initrd,rootfs.erofs,image.json}    one image, never changed once it is there
+<output>/current -> <inputs>                                  switched atomically
+<output>/layers/<hash>/                                       packages, wheels and kernel, kept for the next build
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The cached layer: Debian packages, wheels and the kernel, pruned. Build host, as root.
 
-    <layer>/root/           the tree, without katapy's own code
-    <layer>/kernel/         vmlinux, modules/*.ko
-    <layer>/packages.json   {"kernel_release": ..., "packages": {name: version}}
+<layer>/root/           the tree, without katapy's own code
+<layer>/kernel/         vmlinux, modules/*.ko
+<layer>/packages.json   {"kernel_release": ..., "packages": {name: version}}
 """
 
 import fnmatch
@@ -109,4 +109,5 @@ def _add_files(recipe: Recipe, root: Path) -> None:
 def compile_tree(root: Path, python: str, folders: list[str]) -> None:
     """Byte-compiles with the guest's own Python. Unchecked: the image never changes, nothing need be compared."""
     command = ["-m", "compileall", "-q", "-j1", "--invalidation-mode", "unchecked-hash", *folders]
-    run(["chroot", str(root), f"/usr/bin/{python}", "-I", "-S", *command], env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0"})
+    environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0"}
+    run(["chroot", str(root), f"/usr/bin/{python}", "-I", "-S", *command], env=environment)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from steps import BuildError
 
 HERE = Path(__file__).resolve().parent
@@ -68,7 +69,8 @@ def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
 
 def packages_hash() -> str:
     """Names the cached layer of packages, wheels and kernel: image.yaml and the code that makes the layer."""
-    return _hash(HERE, [HERE / name for name in ("image.yaml", "packages.py", "download-kernel", "kernel.py", "elf.py")])
+    names = ("image.yaml", "packages.py", "download-kernel", "kernel.py", "elf.py")
+    return _hash(HERE, [HERE / name for name in names])
 
 
 def image_hash(package: Path) -> str:

@@ -1,0 +1,48 @@
+# Targets for people. Everything is run as root; `make` alone lists them.
+
+SHELL   := /bin/sh
+PYTHON  := .venv/bin/python3
+IMAGES  ?= /var/lib/katapy/images
+PREFIX  ?= /usr/local
+DESTDIR ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup image image-check demo lint unit test proto bench install uninstall
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do \
+		printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+setup: ## install what the host lacks, and make .venv
+	@sh setup/host.sh
+
+image: setup ## build the guest image (a second call finds it there)
+	@$(PYTHON) guest-image/build.py --output $(IMAGES)
+
+image-check: setup ## build the guest image twice and compare the bytes
+	@$(PYTHON) guest-image/build.py --output $(IMAGES) --check
+
+demo: ## from nothing to a container in its own virtual machine
+	@sh demo/run.sh
+
+lint: setup ## ruff, mypy and the import rules
+	@$(PYTHON) -m pytest -q tests/unit/test_linters.py
+
+unit: setup ## tests that need no root and no virtual machine
+	@$(PYTHON) -m pytest -q tests/unit $(PYTEST_ARGS)
+
+test: image ## all tests, linters included (PYTEST_ARGS: more arguments)
+	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+
+proto: setup ## generate the code of the agent's protocol
+	@$(PYTHON) setup/generate_protocol.py
+
+bench: image ## measure what the design promises
+	@$(PYTHON) -m pytest -q tests/perf $(PYTEST_ARGS)
+
+install: image ## the command, its configuration, and Podman's drop-in
+	@sh setup/install.sh install "$(DESTDIR)" "$(PREFIX)"
+
+uninstall: ## take away what install put there (katapy.yaml stays if it was changed)
+	@sh setup/install.sh uninstall "$(DESTDIR)" "$(PREFIX)"
