@@ -1,7 +1,8 @@
-"""Start a helper (QEMU, virtiofsd) with as little as it needs: descriptors, user, capabilities, limits. Runs in the supervisor.
+"""Start a helper (QEMU, virtiofsd) with as little as it needs: descriptors, user, capabilities, limits. Supervisor only.
 
-fork and exec by hand, from a process with one thread: `subprocess` costs 20 ms to import and can't do half of this. The child has
-its own session, umask 077, /dev/null as stdin and only the descriptors it is given; it dies with the thread that forked it.
+fork and exec by hand, from a process with one thread: `subprocess` costs 20 ms to import and can't do half of this. The
+child has its own session, umask 077, /dev/null as stdin and only the descriptors it is given; it dies with the thread
+that forked it.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_SET_NO_NEW_PRIVS = 38
 _SPARE = 512
-"""Descriptors are first copied above this number, so that no target overwrites a source. Below the usual soft limit, 1024."""
+"""Descriptors are first copied above this number, so that no target overwrites a source. The usual limit is 1024."""
 
 _MAX_FD = 0x7FFFFFFF
 
@@ -32,7 +33,8 @@ class Confinement:
     """Who the child is and what it may do.
 
     `capabilities` are kept (effective, and ambient for users other than root), all others leave the bounding set too.
-    `namespaces` (names of the runtime-spec) are left for new ones. `nofile` is the hard and soft limit, None leaves it.
+    `namespaces` (names of the runtime-spec) are left for new ones. `nofile` is the soft and hard limit, or what comes near
+    it where the hard limit can't be raised; None leaves it.
     """
 
     uid: int = 0
@@ -62,8 +64,8 @@ def spawn_confined(
 ) -> Spawned:
     """Starts argv[0] (an absolute path); returns when exec has succeeded.
 
-    `descriptors`: number in the child -> descriptor of the caller (which stays the caller's). `stderr`: also stdout; None is
-    /dev/null. `prepare` runs in the child as root, after the new namespaces exist: private mounts. Raises HostError
+    `descriptors`: number in the child -> descriptor of the caller (which stays the caller's). `stderr`: also stdout; None
+    is /dev/null. `prepare` runs in the child as root, after the new namespaces exist: private mounts. Raises HostError
     that names the binary.
     """
     report, failed = os.pipe2(os.O_CLOEXEC)
@@ -159,9 +161,11 @@ def _copy_up(source: int) -> int:
 def _limit(confinement: Confinement) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if confinement.nofile is not None:
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        value = confinement.nofile if hard == resource.RLIM_INFINITY else min(confinement.nofile, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (value, value))
+        wanted, hard = confinement.nofile, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        except (ValueError, OSError):  # raising the hard limit takes CAP_SYS_RESOURCE
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _become(confinement: Confinement) -> None:

@@ -1,0 +1,168 @@
+"""The pod's shared directory: everything of the host that a guest sees, and nothing else. Runs in the supervisor.
+
+    <directory>/                      a tmpfs, read-only to whoever serves it: the guest can't restructure it
+    <directory>/<container>/rootfs    bind mount
+    <directory>/<container>/mounts/<n>
+
+The tree lives in a mount namespace of the supervisor and dies with it. It is a shared mount, so that binds made later
+reach the namespace of virtiofsd. Every bind is nodev and nosuid on the host: what the guest makes of a file's mode is
+the guest's affair. A read-only bind is read-only here, not only in the guest.
+"""
+
+import contextlib
+import os
+import stat
+
+from katapy.errors import HostError, Unsupported
+from katapy.linux import mount, mount_tree, namespaces
+from katapy.protocol import names
+
+_SAFE = mount_tree.MOUNT_ATTR_NODEV | mount_tree.MOUNT_ATTR_NOSUID
+_TMPFS = "mode=0755,size=4m"
+
+
+def enter_private_mounts() -> None:
+    """A mount namespace for the calling process: it sees the host's new mounts and shows none of its own. HostError."""
+    try:
+        namespaces.unshare(["mount"])
+        mount.mount("none", "/", flags=mount.MS_REC | mount.MS_SLAVE)
+    except OSError as e:
+        raise HostError(f"can't make a private mount namespace: {_reason(e)}; katapy needs CAP_SYS_ADMIN") from e
+
+
+class SharedDirectory:
+    """Makes `directory` (it must not exist) and owns it. Only in a private mount namespace. Raises HostError."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._inside = -1
+        try:
+            os.mkdir(directory, 0o700)
+            self._inside = _mount_top(directory)
+        except OSError as e:
+            self.close()
+            raise HostError(f"can't make the shared directory {directory}: {_reason(e)}") from e
+
+    def add_rootfs(self, container_id: str, path: str) -> str:
+        """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported."""
+        self._make_folder(container_id)
+        return self._add(container_id, "rootfs", path, readonly=False, recursive=True)
+
+    def add_mount(self, container_id: str, n: int, source: str, readonly: bool, recursive: bool) -> str:
+        """Shares a directory or a file; `readonly` holds for mounts below it too. Returns its path in the guest.
+
+        Raises HostError, Unsupported (sockets, FIFOs, devices: they would be dead in the guest).
+        """
+        self._make_folder(container_id)
+        self._make_folder(f"{container_id}/mounts")
+        return self._add(container_id, f"mounts/{n}", source, readonly, recursive)
+
+    def remove_container(self, container_id: str) -> None:
+        """Unshares all of a container; nothing of the sources is touched. Idempotent. Raises HostError."""
+        try:
+            self._remove(_component(container_id))
+        except OSError as e:
+            raise HostError(f"can't unshare {container_id}: {_reason(e)}") from e
+
+    def close(self) -> None:
+        """Unmounts everything. Idempotent; what is busy goes when it is free."""
+        if self._inside >= 0:
+            os.close(self._inside)
+            self._inside = -1
+            with contextlib.suppress(OSError):  # unmounted by somebody else: what we want
+                mount.umount(self.directory, mount.MNT_DETACH)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(self.directory)
+
+    def _make_folder(self, name: str) -> None:
+        _component(name.split("/")[0])
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=self._inside)
+        except OSError as e:
+            raise HostError(f"can't share {name}: {_reason(e)}") from e
+
+    def _add(self, container_id: str, name: str, source: str, readonly: bool, recursive: bool) -> str:
+        place = f"{container_id}/{name}"
+        try:
+            fd = mount_tree.open_without_links(os.path.realpath(source))
+        except OSError as e:
+            raise HostError(f"can't share {source}: {_reason(e)}") from e
+        try:
+            self._make_place(place, source, os.fstat(fd).st_mode)
+            _bind(fd, f"{self.directory}/{place}", readonly, recursive)
+        except OSError as e:
+            raise HostError(f"can't share {source}: {_reason(e)}") from e
+        finally:
+            os.close(fd)
+        return f"{names.GUEST_SHARED}/{place}"
+
+    def _make_place(self, place: str, source: str, mode: int) -> None:
+        if stat.S_ISDIR(mode):
+            os.mkdir(place, 0o755, dir_fd=self._inside)
+        elif stat.S_ISREG(mode):
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=self._inside))
+        else:
+            raise Unsupported(f"can't share {source} with a guest: only files and directories can be")
+
+    def _remove(self, container_id: str) -> None:
+        """The plain entries are seen through `_inside`, where nothing is mounted on them."""
+        for name in (*(f"mounts/{n}" for n in self._entries(f"{container_id}/mounts")), "mounts", "rootfs", ""):
+            place = f"{container_id}/{name}" if name else container_id
+            if name not in ("", "mounts"):
+                with contextlib.suppress(OSError):  # never mounted, or gone with its source
+                    mount.umount(f"{self.directory}/{place}", mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+            self._remove_entry(place)
+
+    def _entries(self, folder: str) -> list[str]:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._inside)
+        except FileNotFoundError:
+            return []
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def _remove_entry(self, place: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                os.rmdir(place, dir_fd=self._inside)
+            except NotADirectoryError:
+                os.unlink(place, dir_fd=self._inside)
+
+
+def _mount_top(directory: str) -> int:
+    """A tmpfs whose only name in the tree is read-only. Returns a descriptor (the caller's) that can change it."""
+    flags = mount.MS_NODEV | mount.MS_NOSUID | mount.MS_NOEXEC
+    mount.mount("katapy", directory, "tmpfs", flags, _TMPFS)
+    inside = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    view = mount_tree.clone_tree(inside, recursive=False)
+    try:
+        mount_tree.set_attributes(view, mount_tree.MOUNT_ATTR_RDONLY)
+        mount.umount(directory, mount.MNT_DETACH)  # `inside` keeps the writable mount alive, without a place
+        mount_tree.attach_tree(view, directory)
+        mount.mount("none", directory, flags=mount.MS_SHARED)
+    finally:
+        os.close(view)
+    return inside
+
+
+def _bind(fd: int, target: str, readonly: bool, recursive: bool) -> None:
+    tree = mount_tree.clone_tree(fd, recursive)
+    try:
+        mount_tree.set_attributes(tree, _SAFE | (mount_tree.MOUNT_ATTR_RDONLY if readonly else 0))
+        mount_tree.attach_tree(tree, target)
+    finally:
+        os.close(tree)
+
+
+def _component(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no container id")
+    return name
+
+
+def _reason(e: OSError) -> str:
+    text = os.strerror(e.errno or 0)
+    return text[:1].lower() + text[1:]
