@@ -1,8 +1,8 @@
 """JSON for the hot verbs (state, kill, list ...): the C scanner of the standard library's json, without its `re`.
 
-`import json` costs as much as a whole interpreter start (it needs re, enum, functools, collections); `_json` costs nothing.
-`_json` is CPython's own and undocumented, so any surprise falls back to `json`; a property test holds both to the same answers.
-Trusted or already bounded input only (state.json, control socket). Standard library only.
+`import json` costs as much as a whole interpreter start (it needs re, enum, functools, collections), `_json` nothing.
+It is CPython's own and undocumented: a Python without it gets `json`, and a property test holds both to the same
+answers. For bounded input (state.json, control socket).
 """
 
 TYPE_CHECKING = False  # typing's own constant costs typing
@@ -56,7 +56,7 @@ def loads(text: str) -> object:
 
 
 def dumps(value: object, indent: int = 0, ascii_only: bool = True) -> str:
-    """`value` (dict, list, str, int, float, bool, None) as JSON: one line, or as json.dumps(indent=indent) breaks it."""
+    """`value` (dict, list, str, int, float, bool, None) as JSON: one line, or broken as json.dumps(indent=...) does."""
     if _json is None:
         import json
 

@@ -1,7 +1,7 @@
 """Unix stream sockets by path, of any length: CLI (connect) and supervisor (listen, before it imports asyncio).
 
-A socket's address holds 107 bytes; a longer path is reached through /proc/self/fd/<its folder>. Built on `_socket`, the C
-half of `socket`: `import socket` costs as much as half an interpreter start.
+A socket's address holds 107 bytes; a longer path is reached through /proc/self/fd/<its folder>. Built on `_socket`, the
+C half of `socket`: `import socket` costs as much as half an interpreter start.
 """
 
 import _socket
@@ -50,7 +50,7 @@ def listen(path: str) -> _socket.socket:
 def connect(path: str, deadline: float) -> _socket.socket:
     """A connection to `path`, until time.monotonic() is `deadline`. The caller owns it.
 
-    Raises SupervisorGone if nobody listens, Timeout if the listener accepts nothing (it is frozen: its backlog is full).
+    Raises SupervisorGone if nobody listens, Timeout if the listener accepts nothing (frozen: its backlog is full).
     """
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     folder = -1

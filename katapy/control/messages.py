@@ -1,7 +1,7 @@
 """The control protocol between CLI and supervisor, without any I/O: bytes in, dictionaries out.
 
-One JSON object a line, at most MAX_LINE bytes. A request is {"v": 1, "op": name, ...fields}; an answer is {"ok": {...}} or
-{"error": {"kind", "message"}}; a stream is many "ok" lines and one {"end": {}}. Used by both sides; hot verbs import it.
+One JSON object a line, at most MAX_LINE bytes. A request is {"v": 1, "op": name, ...fields}; an answer is {"ok": {...}}
+or {"error": {"kind", "message"}}; a stream is many "ok" lines and one {"end": {}}. Both sides use it, hot verbs too.
 """
 
 from katapy import quickjson

@@ -1,4 +1,4 @@
-"""The rule for container ids, as runc has it: the id becomes a folder's name. Standard library only, no `re`: hot verbs."""
+"""The rule for container ids, as runc has it: an id becomes a folder's name. Standard library only: hot verbs use it."""
 
 from katapy.errors import UsageError
 

@@ -224,10 +224,9 @@ def test_a_frozen_supervisor_is_a_timeout_never_a_hang(path: str) -> None:
     started = time.monotonic()
     with pytest.raises(Timeout, match="did not answer"):
         call(path, "echo", deadline_s=0.1)
-    kept = []
+    kept: list[Call] = []
     with pytest.raises(Timeout, match="frozen"):
-        for _ in range(200):
-            kept.append(Call(path, "echo", {}, 0.1))
+        kept.extend(Call(path, "echo", {}, 0.1) for _ in range(200))
     assert time.monotonic() - started < 5
     for pending in kept:
         pending.close()
