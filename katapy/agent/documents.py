@@ -1,0 +1,45 @@
+"""What the agent itself reads of the documents it passes to crun, checked. Pure; runs in the agent."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from katapy.errors import SpecError
+from katapy.protocol import names
+
+ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9_+.-]{1,200}")
+"""runc's alphabet; the length leaves room in a file name."""
+
+
+def check_id(what: str, value: str) -> str:
+    """Raises SpecError unless `value` can be a file name and an id of crun's."""
+    if not ID.fullmatch(value):
+        raise SpecError(f"invalid {what} {value[:64]!r}: letters, digits and _+.- only")
+    return value
+
+
+def parse_object(what: str, data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises SpecError."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{what} is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise SpecError(f"{what} is not a JSON object")
+    return document
+
+
+def wants_terminal(process: object) -> bool:
+    return isinstance(process, dict) and process.get("terminal") is True
+
+
+def cgroup_path(spec: Mapping[str, Any], container_id: str) -> str:
+    """linux.cgroupsPath, which must lie below the containers' cgroup. Raises SpecError."""
+    linux = spec.get("linux")
+    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    parent = f"{names.GUEST_CGROUP_ROOT}/"
+    if not isinstance(path, str) or not path.startswith(parent) or os.path.normpath(path) != path:
+        raise SpecError(f"cgroupsPath of {container_id} must be a path below {parent}", "$.linux.cgroupsPath")
+    return path

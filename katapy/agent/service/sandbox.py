@@ -1,0 +1,126 @@
+"""Calls about the machine as a whole. Runs in the agent."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+from typing import Any
+
+import katapy
+from katapy.agent import init
+from katapy.agent.machine import Machine
+from katapy.errors import HostError, SpecError, WrongStatus
+from katapy.linux import mount
+from katapy.protocol import agent_pb2 as pb
+from katapy.protocol import names
+
+IMAGE = "/etc/katapy-image.json"
+SHARE_TYPES = ("virtiofs", "9p")
+HOSTNAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ENTROPY_LIMIT = 4096
+
+
+class SandboxCalls:
+    machine: Machine
+
+    async def Hello(self, request: pb.HelloRequest, context: Any) -> pb.HelloReply:
+        """Answers whatever the host's version: the host decides whether it can go on."""
+        image = _image()
+        packages = image.get("packages")
+        return pb.HelloReply(
+            protocol_version=names.PROTOCOL_VERSION,
+            agent_version=katapy.__version__,
+            kernel_release=os.uname().release,
+            crun_version=str(packages.get("crun", "")) if isinstance(packages, dict) else "",
+            image_version=str(image.get("version", "")),
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            cpus=os.cpu_count() or 0,
+            cgroup_controllers=_controllers(),
+            phases=[pb.Phase(name=name, uptime_seconds=uptime) for name, uptime in self.machine.boot.phases],
+        )
+
+    async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Any) -> pb.Empty:
+        """Mounts every share or none."""
+        machine = self.machine
+        if machine.sandbox_id is not None:
+            raise WrongStatus("the sandbox exists already")
+        mounted: list[str] = []
+        try:
+            for share in request.shares:
+                _mount_share(share)
+                mounted.append(share.target)
+            _configure(request)
+        except BaseException:
+            for target in reversed(mounted):
+                mount.umount(target, mount.MNT_DETACH)
+            raise
+        machine.shares = mounted
+        machine.sandbox_id = request.sandbox_id
+        return pb.Empty()
+
+    async def DestroySandbox(self, request: pb.Empty, context: Any) -> pb.Empty:
+        """Leaves nothing that writes to a share."""
+        machine = self.machine
+        for container_id in machine.containers.ids():
+            await machine.containers.remove(container_id)
+        os.sync()
+        for target in reversed(machine.shares):
+            mount.umount(target, mount.MNT_DETACH)
+        machine.shares = []
+        machine.sandbox_id = None
+        return pb.Empty()
+
+    async def ReseedRng(self, request: pb.ReseedRngRequest, context: Any) -> pb.Empty:
+        if not 0 < len(request.entropy) <= ENTROPY_LIMIT:
+            raise SpecError(f"entropy must have 1 to {ENTROPY_LIMIT} bytes")
+        init.seed_random(request.entropy)
+        return pb.Empty()
+
+    async def SetClock(self, request: pb.SetClockRequest, context: Any) -> pb.Empty:
+        if request.unix_nanoseconds <= 0:
+            raise SpecError("the clock can't be set to before 1970")
+        init.set_clock(request.unix_nanoseconds)
+        return pb.Empty()
+
+    async def Events(self, request: pb.Empty, context: Any) -> None:
+        """Until the channel closes. A new subscriber replaces an old one, whose channel may be dead."""
+        with self.machine.events.subscribe() as queue:
+            while (event := await queue.get()) is not None:
+                await context.write(event)
+
+
+def _mount_share(share: pb.Share) -> None:
+    if share.type not in SHARE_TYPES:
+        raise SpecError(f"share type {share.type[:32]!r} is neither virtiofs nor 9p")
+    if not share.target.startswith(f"{names.GUEST_RUN}/") or os.path.normpath(share.target) != share.target:
+        raise SpecError(f"share target must be a path below {names.GUEST_RUN}")
+    os.makedirs(share.target, mode=0o700, exist_ok=True)
+    try:
+        mount.mount(share.tag, share.target, share.type, mount.MS_NODEV, ",".join(share.options))
+    except OSError as error:
+        raise HostError(f"cannot mount share {share.tag} ({share.type}) in the guest: {error.strerror}") from error
+
+
+def _configure(request: pb.CreateSandboxRequest) -> None:
+    if request.hostname:
+        if not HOSTNAME.fullmatch(request.hostname):
+            raise SpecError("host name is longer than 64 characters or has characters that do not belong there")
+        socket.sethostname(request.hostname)
+    if request.shm_size_bytes:
+        flags = mount.MS_REMOUNT | mount.MS_NOSUID | mount.MS_NODEV
+        mount.mount("tmpfs", "/dev/shm", "tmpfs", flags, f"size={request.shm_size_bytes}")
+
+
+def _image() -> dict[str, Any]:
+    """What the image says about itself; nothing if it says nothing."""
+    with contextlib.suppress(FileNotFoundError, ValueError), open(IMAGE, encoding="utf-8") as file:
+        document = json.load(file)
+        if isinstance(document, dict):
+            return document
+    return {}
+
+
+def _controllers() -> list[str]:
+    with open(f"{init.CGROUP}/cgroup.controllers", encoding="ascii") as file:
+        return file.read().split()

@@ -1,0 +1,136 @@
+"""The Stdio call: one process's descriptors on one side, one stream on the other. Runs in the agent.
+
+Nothing is read before the previous message has gone out, so a host that reads slowly makes the process wait; the pipe
+is the only buffer. When the stream ends early the rest stays in the pipe, for a later Stdio call.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import grpc.aio
+
+from katapy.agent.fdio import Waiter, read_now, write_all
+from katapy.agent.launch import Process
+from katapy.agent.machine import Machine
+from katapy.agent.streams import Streams, pending
+from katapy.errors import SpecError, WrongStatus
+from katapy.protocol import agent_pb2 as pb
+from katapy.protocol import names
+
+END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
+
+TERMINAL_DRAIN_S = 2.0
+"""How long a terminal may take to close after its process has ended: the kernel hangs it up, but not at once."""
+
+
+class StdioCalls:
+    machine: Machine
+
+    async def Stdio(self, requests: Any, context: Any) -> None:
+        first = await context.read()
+        if first is END or first.WhichOneof("message") != "open":
+            raise SpecError("the first message of a stdio stream must be `open`")
+        process = self.machine.containers.get(first.open.container_id).process(first.open.exec_id)
+        if process.attached:
+            raise WrongStatus("the process's stdio is attached already")
+        process.attached = True
+        output = Output(process, context)
+        feeding = asyncio.create_task(feed(process.streams, output, context))
+        try:
+            await output.run()
+        finally:
+            process.attached = False
+            feeding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await feeding
+
+
+class Output:
+    """Process to host: one pump for each output, messages one at a time, `exited` in its place."""
+
+    def __init__(self, process: Process, context: Any) -> None:
+        self._process = process
+        self._streams = process.streams
+        self._context = context
+        self._turn = asyncio.Lock()
+        """Who holds it reads and sends: what is read first is sent first, and grpc takes one message at a time."""
+        self._waiters = {fd: Waiter(fd) for fd in self._streams.outputs()}
+        self._unwanted: set[int] = set()
+
+    async def run(self) -> None:
+        """Returns when everything has been said."""
+        async with asyncio.TaskGroup() as tasks:
+            pumps = [tasks.create_task(self._pump(fd)) for fd in self._waiters]
+            tasks.create_task(self._say_exited(pumps))
+
+    def drop(self, stdout: bool, stderr: bool) -> None:
+        """Nobody on the host reads these any more: the pipes close, and who writes to them gets EPIPE."""
+        for fd, unwanted in ((self._streams.stdout, stdout), (self._streams.stderr, stderr)):
+            if fd is not None and unwanted and not self._streams.terminal:
+                self._unwanted.add(fd)
+                self._waiters[fd].wake()
+
+    async def _pump(self, fd: int) -> None:
+        ended = False
+        while not ended:
+            async with self._turn:
+                sent = 0 if fd in self._unwanted else await self._send(fd, names.STDIO_CHUNK)
+                ended = sent == 0
+            if sent is None:
+                await self._waiters[fd].wait()
+        self._streams.close_output(fd)
+
+    async def _send(self, fd: int, size: int) -> int | None:
+        """Reads and sends one chunk; the number of bytes, 0 at the end, None if there is nothing now."""
+        unsent = self._streams.unsent
+        chunk = unsent[fd] if fd in unsent else read_now(fd, size)
+        if not chunk:
+            return None if chunk is None else 0
+        unsent[fd] = chunk
+        message = pb.StdioOutput(stderr=chunk) if fd == self._streams.stderr else pb.StdioOutput(stdout=chunk)
+        await self._context.write(message)
+        del unsent[fd]
+        return len(chunk)
+
+    async def _say_exited(self, pumps: "list[asyncio.Task[None]]") -> None:
+        """After what the process itself has left in its pipes; its children may hold them open for long."""
+        status = await self._process.wait()
+        if self._streams.terminal and pumps:
+            await asyncio.wait(pumps, timeout=TERMINAL_DRAIN_S)
+        async with self._turn:
+            for fd in self._streams.outputs():
+                await self._drain(fd)
+            await self._context.write(pb.StdioOutput(exited=pb.WaitReply(status=status)))
+
+    async def _drain(self, fd: int) -> None:
+        """Sends what is in the pipe now, and no more."""
+        due = pending(fd) + len(self._streams.unsent.get(fd, b""))
+        while due > 0:
+            sent = await self._send(fd, min(due, names.STDIO_CHUNK))
+            if not sent:
+                return
+            due -= sent
+
+
+async def feed(streams: Streams, output: Output, context: Any) -> None:
+    """Host to process, until the host has no more. A process that reads no more loses its input, not its life."""
+    while (message := await context.read()) is not END:
+        kind = message.WhichOneof("message")
+        if kind == "stdin":
+            await _write_stdin(streams, message.stdin)
+        elif kind == "close_stdin":
+            streams.close_stdin()
+        elif kind == "resize":
+            streams.resize(min(message.resize.columns, 65535), min(message.resize.rows, 65535))
+        elif kind == "close_output":
+            output.drop(message.close_output.stdout, message.close_output.stderr)
+
+
+async def _write_stdin(streams: Streams, data: bytes) -> None:
+    if streams.stdin is None:
+        return
+    try:
+        await write_all(streams.stdin, data)
+    except OSError:  # EPIPE, or EIO of a terminal: nobody reads any more
+        streams.close_stdin()
