@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.stdio import Descriptors, StdioPump
 from katapy.errors import KatapyError
+from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.exec_process import exec_process
 from katapy.sandbox.lifecycle import Action, Status, advance
@@ -23,11 +24,14 @@ SIGKILL = 9
 class GuestProcess:
     """A process in the guest with its stand-in on the host: the container's init, or an exec.
 
-    Takes over `fds` and `standin_fd`. `done` runs once, after the output has been written, before the stand-in ends.
+    Takes over `fds` and `standin_fd`; `pid` is the stand-in's.
     """
 
-    def __init__(self, agent: AgentClient, container_id: str, exec_id: str, fds: Descriptors, standin_fd: int) -> None:
+    def __init__(
+        self, agent: AgentClient, container_id: str, exec_id: str, fds: Descriptors, standin_fd: int, pid: int
+    ) -> None:
         self._agent = agent
+        self.pid = pid
         self._ids = (container_id, exec_id)
         self._tasks: set[asyncio.Task[None]] = set()
         self.status: int | None = None
@@ -95,7 +99,7 @@ class Container:
             fds.close()
             raise
         self.pid = pid
-        self.init = GuestProcess(self._agent, self.id, names.INIT_EXEC_ID, fds, standin_fd)
+        self.init = GuestProcess(self._agent, self.id, names.INIT_EXEC_ID, fds, standin_fd, pid)
         if self.plan.console_size is None:
             await self.init.pump.resize_to_terminal()
         self._advance(Action.CREATED)
@@ -129,6 +133,20 @@ class Container:
         advance(self.id, self.status, Action.UPDATE)
         await self._agent.update(self.id, resources)
 
+    async def processes(self) -> Sequence[pb.Process]:
+        """Those in the guest; empty when stopped."""
+        if self.status is Status.STOPPED:
+            return ()
+        return (await self._agent.processes(self.id)).processes
+
+    def host_pids(self) -> list[int]:
+        """The stand-ins: the only pids that mean something on the host."""
+        return [] if self.status is Status.STOPPED else [self.pid, *(g.pid for g in self.execs.values())]
+
+    async def stats(self) -> pb.StatsReply:
+        advance(self.id, self.status, Action.STATS)
+        return await self._agent.stats(self.id)
+
     async def exec(self, request: Mapping[str, Any], fds: Descriptors, standin_fd: int) -> str:
         """Starts a process and takes over the descriptors; its id. Raises WrongStatus, SpecError, what the agent raises."""
         try:
@@ -139,7 +157,7 @@ class Container:
         except KatapyError:
             fds.close()
             raise
-        guest = GuestProcess(self._agent, self.id, exec_id, fds, standin_fd)
+        guest = GuestProcess(self._agent, self.id, exec_id, fds, standin_fd, int(request.get("pid") or 0))
         self.execs[exec_id] = guest
         if not process.get("consoleSize"):
             await guest.pump.resize_to_terminal()

@@ -25,9 +25,15 @@ class HostFacts:
     """What `plan` has to know of the host: found by probes before it."""
 
     cpus: int
+    arch: str
+    qemu: str
     accelerator: Accelerator
+    cpu_model: str
     transport: Transport
     share: ShareType
+    virtiofsd: str | None
+    groups: tuple[int, ...]
+    generation_id: bool
 
 
 @dataclass(frozen=True, slots=True)

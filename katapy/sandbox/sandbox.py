@@ -31,6 +31,7 @@ _SILENT_CHECKS = 3
 
 class Sandbox:
     """`agent_socket`: the unix socket that leads to the agent. `on_change(container)` saves a container's state.
+    `release_host()` gives back shares and helpers once the machine is gone.
 
     `ended` is set when the last container has ended and the machine is gone.
     """
@@ -44,6 +45,7 @@ class Sandbox:
         secret: str,
         timings: Timings,
         on_change: Callable[[Container], None],
+        release_host: Callable[[], None],
     ) -> None:
         self.plan = plan
         self.containers: dict[str, Container] = {}
@@ -55,10 +57,10 @@ class Sandbox:
         self._agent_socket = agent_socket
         self._secret = secret
         self._on_change = on_change
+        self._release_host = release_host
         self._channel: grpc.aio.Channel | None = None
-        self._agent: AgentClient | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._subscribers: set[asyncio.Queue[tuple[str, int]]] = set()
+        self._subscribers: set[asyncio.Queue[str]] = set()
         self._booted = self._spawn(self._boot())
 
     # -- start ---------------------------------------------------------------------------------------
@@ -191,7 +193,8 @@ class Sandbox:
             async for event in agent.events():
                 if event.WhichOneof("event") == "oom" and event.oom.container_id in self.containers:
                     for queue in self._subscribers:
-                        queue.put_nowait((event.oom.container_id, event.oom.kills))
+                        if not queue.full():  # a guest may flood; a subscriber that is that far behind knows enough
+                            queue.put_nowait(event.oom.container_id)
 
     async def _watch_silence(self, agent: AgentClient) -> None:
         """An agent that does not answer several times in a row is dead: so is the machine, then."""
@@ -205,17 +208,32 @@ class Sandbox:
                 silent += 1
         self._vm.kill()
 
-    async def oom_events(self, container_id: str) -> AsyncIterator[int]:
-        """Numbers of processes killed for memory, as it happens."""
-        queue: asyncio.Queue[tuple[str, int]] = asyncio.Queue(maxsize=1024)
+    async def events(self, container: Container, interval_s: float) -> AsyncIterator[tuple[str, pb.StatsReply | None]]:
+        """("stats", reply) at once and every `interval_s` seconds, ("oom", None) as it happens, until the container ends."""
+        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1024)
         self._subscribers.add(queue)
         try:
-            while True:
-                owner, kills = await queue.get()
-                if owner == container_id:
-                    yield kills
+            yield "stats", await self.call(container.stats())
+            while not self.ended.is_set() and container.status is not Status.STOPPED:
+                try:
+                    owner = await asyncio.wait_for(self._next_event(queue), interval_s)
+                except TimeoutError:
+                    yield "stats", await self.call(container.stats())
+                    continue
+                if owner == container.id:
+                    yield "oom", None
         finally:
             self._subscribers.discard(queue)
+
+    async def _next_event(self, queue: "asyncio.Queue[str]") -> str:
+        """The container that was short of memory; empty when the sandbox ends."""
+        event, end = asyncio.create_task(queue.get()), asyncio.create_task(self.ended.wait())
+        try:
+            await asyncio.wait((event, end), return_when=asyncio.FIRST_COMPLETED)
+            return event.result() if event.done() else ""
+        finally:
+            event.cancel()
+            end.cancel()
 
     # -- end ------------------------------------------------------------------------------------------
 
@@ -224,15 +242,17 @@ class Sandbox:
         await self.stop_machine(flush=True)
         for container in self.containers.values():
             self._on_change(container)
+        for container in self.containers.values():
             container.release()
         self.ended.set()
 
     async def stop_machine(self, flush: bool = False) -> None:
         """Kills the machine and waits for its end. `flush`: lets the guest write back what it has mapped first."""
-        if flush and self._agent is None and self._booted.done() and self._booted.exception() is None:
+        if flush and self._booted.done() and not self._booted.cancelled() and self._booted.exception() is None:
             with contextlib.suppress(KatapyError):
                 await self._while_alive(self._booted.result().destroy_sandbox(_FLUSH_S))
         self._vm.kill()
         await self._vm.wait()
         if self._channel is not None:
             await self._channel.close()
+        self._release_host()

@@ -1,0 +1,99 @@
+"""A unix socket that leads to the agent's vsock port: PyPI's grpcio is compiled without vsock. Supervisor only.
+
+The byte pump knows nothing of either end, so that it is tested over socket pairs where there is no vsock.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+
+from katapy.errors import HypervisorError
+
+_CHUNK = 256 * 1024
+_RETRY_S = 0.02
+
+Dial = Callable[[], Awaitable[socket.socket]]
+
+
+class Relay:
+    """Listens on `path` (0600) in the running loop; every connection is pumped to one that `dial` makes."""
+
+    def __init__(self, path: str, dial: Dial) -> None:
+        self._dial = dial
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.setblocking(False)
+        self._listener.bind(path)
+        os.chmod(path, 0o600)
+        self._listener.listen(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn(self._accept())
+
+    def _spawn(self, work: "asyncio.Future[None] | Awaitable[None]") -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)  # type: ignore[arg-type]
+        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+
+    async def _accept(self) -> None:
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            self._spawn(self._serve(connection))
+
+    async def _serve(self, near: socket.socket) -> None:
+        near.setblocking(False)
+        with near:
+            try:
+                far = await self._dial()
+            except (OSError, HypervisorError):
+                return  # grpc sees its connection closed and reports the agent as unavailable
+            with far:
+                await join(near, far)
+
+    async def close(self) -> None:
+        """Ends every connection. Idempotent."""
+        self._listener.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def join(one: socket.socket, other: socket.socket) -> None:
+    """Pumps both ways between non-blocking stream sockets until both directions have ended."""
+    await asyncio.gather(_pump(one, other), _pump(other, one))
+
+
+async def _pump(source: socket.socket, target: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(ConnectionError):
+        while data := await loop.sock_recv(source, _CHUNK):
+            await loop.sock_sendall(target, data)
+    with contextlib.suppress(OSError):  # the other direction may have found the end first
+        target.shutdown(socket.SHUT_WR)
+
+
+def vsock_dial(cid: int, port: int, deadline_s: float) -> Dial:
+    """Connects to the guest's port, again and again until it listens or `deadline_s` has passed (HypervisorError)."""
+
+    async def attempt() -> socket.socket:
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (cid, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def dial() -> socket.socket:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline_s
+        while True:
+            try:
+                return await attempt()
+            except (ConnectionError, TimeoutError) as e:
+                if loop.time() > end:
+                    raise HypervisorError(f"the agent does not listen on vsock port {port} of context {cid}") from e
+            await asyncio.sleep(_RETRY_S)
+
+    return dial

@@ -1,0 +1,220 @@
+"""What `create` and `run` share: from a bundle to a container that is created, or to nothing at all. CLI only.
+
+In order: plan (pure) - reserve the id - cgroup - fork the supervisor, which starts the machine - stand-in - hooks, while the guest
+boots - `create` over the control socket. Whatever fails, the ExitStack takes back what was done.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from katapy import cgroups, config
+from katapy.cli import terminal
+from katapy.control import client, endpoint
+from katapy.errors import HostError, KatapyError
+from katapy.oci.ids import check_id
+from katapy.oci.spec import load_bundle
+from katapy.oci.validate import validate_bundle
+from katapy.sandbox import annotations, facts, hooks, plan, sources, standin_view, store
+from katapy.supervisor.launch import Launched, Task, launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from katapy.standin import Standin
+
+_SLACK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d)."""
+
+    root: str
+    id: str
+    bundle: str
+    console_socket: str | None
+    detach: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`pid`: the stand-in, a child of this process. `timings`: milestones, seconds after the call."""
+
+    pid: int
+    timings: Mapping[str, float]
+    terminal: bool
+
+
+def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
+    """Creates the container. `publish(pid)` runs last and belongs to it: if it fails, nothing was created. Raises KatapyError."""
+    origin = time.monotonic()
+    check_id(options.id)
+    bundle = load_bundle(options.bundle)
+    validate_bundle(bundle)
+    sandbox_plan, conf = _plan(options.id, bundle.path, bundle.raw)
+    container = sandbox_plan.container
+    terminal.check_console_socket(options.console_socket, container.terminal, options.detach)
+    with contextlib.ExitStack() as undo:
+        directory = store.reserve(options.root, options.id)
+        undo.callback(store.remove, options.root, options.id)
+        cgroup = cgroups.open_cgroup(container.cgroups_path, options.id)
+        undo.callback(cgroup.remove)
+        cgroup.create()
+        state = _first_state(options, container, cgroup.paths())
+        store.save(options.root, state)
+        task = Task(sandbox_plan, conf, options.root, cgroup.procs_files(), origin)
+        launched = _launch(task, undo)
+        store.save(
+            options.root,
+            state._replace(supervisor_pid=launched.pid, supervisor_start=store.start_time(launched.pid)),
+        )
+        stdio, slave = _stdio(options, container, undo)
+        standin = standin_view.spawn_standin(container, cgroup.procs_files(), slave)
+        undo.callback(end_standin, standin)
+        found = bundle.raw.get("hooks") or {}
+        _run_hooks(found, state, container, standin.pid, undo)
+        hooks.keep(directory, found)
+        answer = client.call(
+            store.control_path(options.root, options.id),
+            "create",
+            {"id": options.id, "pid": standin.pid, "terminal": container.terminal},
+            deadline_s=conf.timeouts.boot_s + conf.timeouts.request_s + _SLACK_S,
+            fds=(*stdio, standin.channel.fileno()),
+        )
+        publish(standin.pid)
+        undo.pop_all()
+    standin.channel.close()
+    os.close(launched.lifeline)
+    timings = answer.get("timings")
+    return Created(standin.pid, timings if isinstance(timings, dict) else {}, container.terminal)
+
+
+def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.SandboxPlan, config.Config]:
+    conf = config.load(None)
+    found = sources.inspect_sources(spec.get("mounts") or [], bundle)
+    default = annotations.Sizing(conf.hypervisor.vcpus, conf.hypervisor.memory_mib)
+    sizing = annotations.sizing(spec.get("annotations") or {}, conf.annotations.allowed, default)
+    container = plan.plan_container(container_id, bundle, spec, found)
+    return plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf)), conf
+
+
+def _first_state(options: CreateOptions, container: plan.ContainerPlan, cgroup_paths: tuple[str, ...]) -> store.State:
+    return store.State(
+        id=options.id,
+        sandbox=options.id,
+        bundle=container.bundle,
+        rootfs=container.rootfs,
+        created=_now(),
+        owner_uid=os.geteuid(),
+        annotations=dict(container.annotations),
+        oci_version=container.oci_version,
+        cgroups=list(cgroup_paths),
+    )
+
+
+def _now() -> str:
+    """RFC 3339 with nanoseconds, UTC."""
+    now = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
+
+
+def _launch(task: Task, undo: contextlib.ExitStack) -> Launched:
+    with contextlib.closing(endpoint.listen(store.control_path(task.root, task.plan.id))) as listener:
+        launched = launch(task, listener.fileno())
+    undo.callback(_end_supervisor, launched)
+    return launched
+
+
+def _end_supervisor(launched: Launched) -> None:
+    """SIGKILL: QEMU and virtiofsd die with it, mounts too. Reaped, so that its cgroup is empty."""
+    os.close(launched.lifeline)
+    os.kill(launched.pid, signal.SIGKILL)
+    os.waitpid(launched.pid, 0)
+
+
+def end_standin(standin: "Standin") -> None:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it may have ended with the supervisor
+        standin.kill()
+
+
+def _stdio(
+    options: CreateOptions, container: plan.ContainerPlan, undo: contextlib.ExitStack
+) -> tuple[tuple[int, int, int], int | None]:
+    """Descriptors for stdin, stdout, stderr, and the terminal that becomes the stand-in's controlling one."""
+    if options.console_socket is None:
+        return standard_descriptors(undo), None
+    slave = terminal.open_console(options.console_socket, container.console_size)
+    undo.callback(os.close, slave)
+    return (slave, slave, slave), slave
+
+
+def standard_descriptors(undo: contextlib.ExitStack) -> tuple[int, int, int]:
+    """0, 1, 2; /dev/null for those that the caller closed."""
+    found = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            undo.callback(os.close, null)
+            found.append(null)
+        else:
+            found.append(fd)
+    return found[0], found[1], found[2]
+
+
+def _run_hooks(
+    found: hooks.Hooks, state: store.State, container: plan.ContainerPlan, pid: int, undo: contextlib.ExitStack
+) -> None:
+    """Those of `create`. If one fails, what was made is destroyed and poststop hooks run, as the runtime-spec says."""
+    document = hook_state(state, "created", pid)
+    stopped = hook_state(state, "stopped", 0)
+    if found.get("poststop"):
+        undo.callback(hooks.run_all, "poststop", found, stopped, lambda _: None)
+    for kind in hooks.CREATE_KINDS:
+        hooks.run(kind, found, document, pid)
+
+
+def hook_state(state: store.State, status: str, pid: int) -> dict[str, Any]:
+    """The state document that hooks read from stdin."""
+    document: dict[str, Any] = {
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "status": status,
+        "pid": pid,
+        "bundle": state.bundle,
+    }
+    if state.annotations:
+        document["annotations"] = state.annotations
+    return document
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Decimal, no newline, by rename: whoever sees the file sees a pid. Raises HostError."""
+    path = os.path.abspath(path)
+    temporary = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
+    try:
+        with open(temporary, "x", encoding="ascii") as f:
+            f.write(str(pid))
+        os.rename(temporary, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise HostError(f"pid file {path}: {(e.strerror or str(e)).lower()}") from e
+
+
+def publish_pid(pid_file: str | None) -> Callable[[int], None]:
+    """What to do with the stand-in's pid once all is done."""
+
+    def publish(pid: int) -> None:
+        if pid_file:
+            write_pid_file(pid_file, pid)
+
+    return publish
+
+
+__all__ = ["CreateOptions", "Created", "KatapyError", "create", "hook_state", "publish_pid", "standard_descriptors"]

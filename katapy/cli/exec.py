@@ -1,0 +1,80 @@
+"""`katapy exec`: a process in a running container. Foreground: its output and exit status; --detach: a stand-in that goes on."""
+
+import contextlib
+import os
+from argparse import Namespace
+from typing import Any
+
+from katapy.cli import creation, foreground, terminal
+from katapy.control import client
+from katapy.errors import UsageError, WrongStatus
+from katapy.oci.spec import load_process
+from katapy.sandbox import standin_view, store
+from katapy.standin import Standin, StandinSpec
+
+_EXEC_S = 60.0
+"""The guest may be slow (TCG) and busy; a process that is not started by then is not going to be."""
+
+
+def run(args: Namespace) -> int:
+    """Raises KatapyError; the edge turns any into status 255."""
+    state = store.live_status(args.root, args.id)
+    if state.status == "stopped":
+        raise WrongStatus("cannot exec in a stopped container")
+    request = _request(args)
+    tty = bool((request.get("process") or request["flags"]).get("terminal" if "process" in request else "tty"))
+    terminal.check_console_socket(args.console_socket, tty, args.detach)
+    standin = _start(args, state, request, tty)
+    if args.detach:
+        return 0
+    with terminal.raw_terminal(0) if tty else contextlib.nullcontext():
+        return foreground.wait_for(standin.pid)
+
+
+def _request(args: Namespace) -> dict[str, Any]:
+    common = {"id": args.id, "cgroup": args.cgroup or "", "ignore_paused": args.ignore_paused}
+    if args.process:
+        return {**common, "process": load_process(args.process)}
+    if not args.command:
+        raise UsageError("process args cannot be empty")
+    flags = {
+        "args": args.command,
+        "cwd": args.cwd or "",
+        "env": args.env or [],
+        "user": args.user or "",
+        "additional_gids": args.additional_gids or [],
+        "caps": args.cap or [],
+        "tty": args.tty,
+        "no_new_privs": args.no_new_privs,
+    }
+    return {**common, "flags": flags}
+
+
+def _start(args: Namespace, state: store.State, request: dict[str, Any], tty: bool) -> Standin:
+    with contextlib.ExitStack() as undo:
+        slave = None
+        stdio = creation.standard_descriptors(undo)
+        if args.console_socket:
+            slave = terminal.open_console(args.console_socket, _size(request))
+            undo.callback(os.close, slave)
+            stdio = (slave, slave, slave)
+        name = str(((request.get("process") or request.get("flags") or {}).get("args") or ["exec"])[0])
+        standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), creation.cgroup_of(state))
+        failed = undo.enter_context(contextlib.ExitStack())
+        failed.callback(creation.end_standin, standin)
+        client.call(
+            store.control_path(args.root, state.sandbox),
+            "exec",
+            {**request, "terminal": tty, "pid": standin.pid},
+            deadline_s=_EXEC_S,
+            fds=(*stdio, standin.channel.fileno()),
+        )
+        creation.publish_pid(args.pid_file)(standin.pid)
+        failed.pop_all()
+    standin.channel.close()
+    return standin
+
+
+def _size(request: dict[str, Any]) -> tuple[int, int] | None:
+    size = (request.get("process") or {}).get("consoleSize")
+    return (size["width"], size["height"]) if size else None

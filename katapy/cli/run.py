@@ -1,0 +1,40 @@
+"""`katapy run`: create, start, and unless --detach: wait, delete, and exit with the container's status."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+
+from katapy.cli import creation, delete, foreground, start, terminal
+from katapy.errors import KatapyError
+
+
+def run(args: Namespace) -> int:
+    options = creation.CreateOptions(args.root, args.id, args.bundle, args.console_socket, args.detach)
+    created = creation.create(options, creation.publish_pid(args.pid_file))
+    if args.detach:
+        _start(args)
+        return 0
+    with terminal.raw_terminal(0 if created.terminal else -1):
+        _start(args)
+        status = foreground.wait_for(created.pid)
+    if args.timings:
+        print_timings(created.timings)
+    if not args.keep:
+        delete.delete(args.root, args.id, force=True)
+    return status
+
+
+def _start(args: Namespace) -> None:
+    try:
+        start.start(args.root, args.id)
+    except KatapyError:
+        delete.delete(args.root, args.id, force=True)
+        raise
+
+
+def print_timings(timings: Mapping[str, float]) -> None:
+    """Milestones of the start on stderr: seconds since the call, and since the one before."""
+    previous = 0.0
+    for name, seconds in timings.items():
+        print(f"{name:<20} {seconds:8.3f} s  +{seconds - previous:.3f}", file=sys.stderr)
+        previous = seconds

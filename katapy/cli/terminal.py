@@ -1,0 +1,56 @@
+"""Terminals: a pty whose master goes to an engine's console socket, or the caller's own terminal made raw. CLI only."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import termios
+import tty
+from collections.abc import Iterator
+
+from katapy.errors import HostError, UsageError
+
+
+def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
+    """Makes a pty, sends its master to the socket (runc's protocol: its name, one descriptor) and returns the slave.
+
+    The guest's own terminal does echo and line editing, so this one passes bytes as they are. `size`: columns, rows.
+    """
+    master, slave = os.openpty()
+    try:
+        tty.setraw(slave)
+        if size is not None:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect(console_socket)
+            socket.send_fds(connection, [os.ttyname(slave).encode()], [master])
+    except OSError as e:
+        os.close(slave)
+        raise HostError(f"console socket {console_socket}: {(e.strerror or str(e)).lower()}") from e
+    finally:
+        os.close(master)
+    return slave
+
+
+def check_console_socket(path: str | None, terminal: bool, detach: bool) -> None:
+    """The combinations that runc refuses, in its words. Raises UsageError."""
+    if terminal and detach and not path:
+        raise UsageError("cannot allocate tty if runc will detach without setting console socket".replace("runc", "katapy"))
+    if path and not (terminal and detach):
+        raise UsageError("cannot use console socket if katapy will not detach or allocate tty")
+
+
+@contextlib.contextmanager
+def raw_terminal(fd: int) -> Iterator[None]:
+    """The caller's terminal without echo, line editing and signals while the block runs; anything else is left alone."""
+    if not os.isatty(fd):
+        yield
+        return
+    before = termios.tcgetattr(fd)
+    tty.setraw(fd)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -1,0 +1,32 @@
+"""A container's plan -> its stand-in: which namespaces it shows, which cgroups it joins. CLI only."""
+
+from katapy import standin
+from katapy.errors import HostError
+from katapy.sandbox.plan import ContainerPlan
+
+
+def spawn_standin(container: ContainerPlan, cgroup_procs: tuple[str, ...], terminal: int | None) -> standin.Standin:
+    """The stand-in of the container's init. Raises HostError."""
+    args = container.process.get("args") or [container.id]
+    spec = standin.StandinSpec(
+        name=str(args[0]),
+        namespaces=container.namespaces,
+        rootfs=container.rootfs,
+        hostname=container.hostname,
+        terminal=terminal,
+    )
+    return spawn(spec, cgroup_procs)
+
+
+def spawn(spec: standin.StandinSpec, cgroup_procs: tuple[str, ...]) -> standin.Standin:
+    """Raises HostError."""
+
+    def join(pid: int) -> None:
+        for path in cgroup_procs:
+            with open(path, "w", encoding="ascii") as f:
+                f.write(str(pid))
+
+    try:
+        return standin.spawn(spec, join)
+    except OSError as e:
+        raise HostError(f"start the stand-in: {e.strerror or e}") from e

@@ -1,0 +1,102 @@
+"""Control messages -> Sandbox, one function per message. Supervisor only; the table of messages is in docs/design.md."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from katapy.agent_client.stdio import Descriptors as Stdio
+from katapy.control.messages import Fields
+from katapy.control.server import Descriptors, Operation
+from katapy.errors import UsageError
+from katapy.sandbox.plan import ContainerPlan
+from katapy.sandbox.sandbox import Sandbox
+from katapy.supervisor import stats
+
+MAX_SIGNAL = 64
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise UsageError(f"the request has no {name}")
+    return value
+
+
+def _number(fields: Mapping[str, Any], name: str, least: int, greatest: int) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= greatest:
+        raise UsageError(f"{name} {value!r} is not a number from {least} to {greatest}")
+    return value
+
+
+def _stdio(fields: Mapping[str, Any], descriptors: Descriptors) -> Stdio:
+    return Stdio(descriptors.take(0), descriptors.take(1), descriptors.take(2), bool(fields.get("terminal")))
+
+
+class Handlers:
+    """The operations on one sandbox. `first` is the plan of the container that the sandbox was made for."""
+
+    def __init__(self, sandbox: Sandbox, first: ContainerPlan) -> None:
+        self._sandbox = sandbox
+        self._first = first
+
+    def operations(self) -> dict[str, Operation]:
+        plain = (self.start, self.exec, self.kill, self.pause, self.resume, self.update, self.ps, self.stats, self.delete)
+        table = {handler.__name__: Operation(handler) for handler in plain}
+        return {**table, "create": Operation(self.create), "events": Operation(self.events)}
+
+    async def create(self, fields: Fields, descriptors: Descriptors) -> Fields:
+        container = await self._sandbox.create(
+            self._first, _stdio(fields, descriptors), descriptors.take(3), _number(fields, "pid", 1, 2**31)
+        )
+        return {"pid": container.pid, "timings": dict(self._sandbox.timings.marks)}
+
+    async def start(self, fields: Fields, _: Descriptors) -> Fields:
+        container = self._sandbox.container(_text(fields, "id"))
+        await self._sandbox.call(container.start())
+        return {}
+
+    async def exec(self, fields: Fields, descriptors: Descriptors) -> Fields:
+        exec_id = await self._sandbox.exec(
+            _text(fields, "id"), fields, _stdio(fields, descriptors), descriptors.take(3)
+        )
+        return {"exec_id": exec_id}
+
+    async def kill(self, fields: Fields, _: Descriptors) -> Fields:
+        container = self._sandbox.container(_text(fields, "id"))
+        await self._sandbox.call(container.kill(_number(fields, "signal", 0, MAX_SIGNAL), bool(fields.get("all"))))
+        return {}
+
+    async def pause(self, fields: Fields, _: Descriptors) -> Fields:
+        await self._sandbox.call(self._sandbox.container(_text(fields, "id")).pause())
+        return {}
+
+    async def resume(self, fields: Fields, _: Descriptors) -> Fields:
+        await self._sandbox.call(self._sandbox.container(_text(fields, "id")).resume())
+        return {}
+
+    async def update(self, fields: Fields, _: Descriptors) -> Fields:
+        resources = fields.get("resources")
+        if not isinstance(resources, dict):
+            raise UsageError("the request has no resources")
+        await self._sandbox.call(self._sandbox.container(_text(fields, "id")).update(resources))
+        return {}
+
+    async def ps(self, fields: Fields, _: Descriptors) -> Fields:
+        container = self._sandbox.container(_text(fields, "id"))
+        processes = await self._sandbox.call(container.processes())
+        return {"processes": [stats.process(p) for p in processes], "pids": container.host_pids()}
+
+    async def stats(self, fields: Fields, _: Descriptors) -> Fields:
+        container = self._sandbox.container(_text(fields, "id"))
+        return {"stats": stats.runc_stats(await self._sandbox.call(container.stats()))}
+
+    async def events(self, fields: Fields, _: Descriptors) -> AsyncGenerator[Fields, None]:
+        """Statistics every `interval_s` seconds and OOM kills as they happen, until the container ends."""
+        container = self._sandbox.container(_text(fields, "id"))
+        interval = _number(fields, "interval_s", 1, 86400)
+        async for kind, data in self._sandbox.events(container, interval):
+            yield {"type": kind, "id": container.id, **({"data": stats.runc_stats(data)} if data is not None else {})}
+
+    async def delete(self, fields: Fields, _: Descriptors) -> Fields:
+        await self._sandbox.delete(_text(fields, "id"), bool(fields.get("force")))
+        return {}

@@ -1,0 +1,113 @@
+"""The supervisor's event loop: control server, sandbox, lifeline. Imported while the guest boots."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+
+from katapy.control.messages import Fields
+from katapy.control.server import ControlServer, Descriptors, Operation
+from katapy.errors import KatapyError, NotFound
+from katapy.sandbox import store
+from katapy.sandbox.container import Container
+from katapy.sandbox.lifecycle import Status
+from katapy.sandbox.machine import Machine
+from katapy.sandbox.sandbox import Sandbox
+from katapy.sandbox.timings import Timings
+from katapy.supervisor.handlers import Handlers
+from katapy.supervisor.launch import Task
+
+_ANSWERS_S = 2.0
+"""How long requests that wait for the end (delete, kill) may take to be answered after it."""
+
+
+class Loop:
+    """One run of the loop. `stack` holds what start_machine acquired; `failure` is why there is no machine."""
+
+    def __init__(
+        self,
+        task: Task,
+        machine: Machine | None,
+        failure: KatapyError | None,
+        stack: contextlib.ExitStack,
+        lifeline: int,
+    ) -> None:
+        self._task = task
+        self._machine = machine
+        self._failure = failure
+        self._stack = stack
+        self._lifeline = lifeline
+        self._created = False
+        self._done = asyncio.Event()
+        self._sandbox: Sandbox | None = None
+
+    async def run(self, listener: int) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        asyncio.get_running_loop().add_reader(self._lifeline, self._lifeline_ended)
+        server = ControlServer(listener, self._operations())
+        server.start()
+        await self._done.wait()
+        if self._sandbox is not None and not self._sandbox.ended.is_set():
+            await self._sandbox.stop_machine()
+        await server.close(_ANSWERS_S)
+        self._stack.close()
+
+    def _operations(self) -> dict[str, Operation]:
+        if self._machine is None:
+            return {"create": Operation(self._refuse)}
+        self._sandbox = Sandbox(
+            self._task.plan,
+            self._task.config,
+            self._machine.vm,
+            self._machine.agent_socket,
+            self._machine.secret,
+            Timings(self._task.origin),
+            self._save,
+            self._stack.close,
+        )
+        operations = Handlers(self._sandbox, self._task.plan.container).operations()
+        self._handler = operations["create"].handler
+        return {**operations, "create": Operation(self._create)}
+
+    async def _refuse(self, _: Fields, __: Descriptors) -> Fields:
+        self._done.set()
+        raise self._failure or NotFound("no machine")
+
+    async def _create(self, fields: Fields, descriptors: Descriptors) -> Fields:
+        """The first container; if it fails there is no sandbox."""
+        assert self._sandbox is not None
+        try:
+            answer = await self._handler(fields, descriptors)  # type: ignore[misc]
+        except BaseException:
+            self._done.set()
+            raise
+        self._created = True
+        self._keep_timings()
+        asyncio.get_running_loop().create_task(self._until_ended(self._sandbox)).add_done_callback(lambda _: None)
+        return dict(answer)
+
+    async def _until_ended(self, sandbox: Sandbox) -> None:
+        await sandbox.ended.wait()
+        self._done.set()
+
+    def _lifeline_ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._lifeline)
+        os.close(self._lifeline)
+        if not self._created:
+            self._done.set()
+
+    def _save(self, container: Container) -> None:
+        """state.json says what is; a container that is gone from the disk (deleted by force) stays gone."""
+        try:
+            state = store.load(self._task.root, container.id)
+        except NotFound:
+            return
+        pid = 0 if container.status is Status.STOPPED else container.pid
+        changed = state._replace(status=container.status.value, pid=pid, exit_status=container.exit_status)
+        store.save(self._task.root, changed)
+
+    def _keep_timings(self) -> None:
+        assert self._sandbox is not None
+        with open(f"{self._task.directory}/timings.json", "w", encoding="ascii") as f:
+            json.dump(self._sandbox.timings.marks, f)

@@ -1,0 +1,32 @@
+"""The supervisor's life: starts the machine, serves the control socket, ends with the sandbox. The forked child of `create`.
+
+The machine is started first, by code that imports neither asyncio nor grpc; those are imported while the guest boots.
+"""
+
+import contextlib
+
+
+from katapy.errors import KatapyError
+from katapy.sandbox.machine import Machine, start_machine
+from katapy.supervisor.launch import Task
+
+
+def serve(task: Task, listener: int, lifeline: int) -> None:
+    """Returns when the sandbox has ended. A failure to start is answered to whoever asks for `create`."""
+    with contextlib.ExitStack() as stack:
+        machine: Machine | None = None
+        failure: KatapyError | None = None
+        try:
+            machine = start_machine(task.plan, task.config, task.directory, stack)
+        except KatapyError as e:
+            failure = e
+        except OSError as e:
+            failure = KatapyError(f"start the sandbox: {e}")
+
+        import asyncio
+
+        from katapy.supervisor.loop import Loop
+
+        asyncio.run(Loop(task, machine, failure, stack.pop_all(), lifeline).run(listener))
+
+

@@ -1,0 +1,172 @@
+"""plan(): pure, so tables."""
+
+import json
+from typing import Any
+
+import pytest
+
+from katapy.errors import SpecError, Unsupported
+from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.sandbox.annotations import MEMORY_MIB, VCPUS, Sizing, sizing
+from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
+from katapy.sandbox.sources import Source, SourceKind
+
+FACTS = HostFacts(
+    cpus=4,
+    arch="x86_64",
+    qemu="/usr/bin/qemu-system-x86_64",
+    accelerator=Accelerator.TCG,
+    cpu_model="max",
+    transport=Transport.SERIAL,
+    share=ShareType.VIRTIOFS,
+    virtiofsd=None,
+    groups=(),
+    generation_id=True,
+)
+DEFAULT = Sizing(1, 512)
+
+
+def spec(**linux: Any) -> dict[str, Any]:
+    return {
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs"},
+        "process": {"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+        "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}], **linux},
+    }
+
+
+def container(document: dict[str, Any], sources: dict[int, Source] | None = None) -> ContainerPlan:
+    return plan_container("c1", "/bundle", document, sources or {})
+
+
+def guest(document: dict[str, Any], sources: dict[int, Source] | None = None) -> Any:
+    return json.loads(container(document, sources).spec_json)
+
+
+def test_the_guest_sees_its_own_paths_only() -> None:
+    document = spec(cgroupsPath="/machine/c1")
+    document["mounts"] = [{"destination": "/data", "type": "bind", "source": "/srv/secret", "options": ["rbind", "ro"]}]
+    seen = guest(document, {0: Source(SourceKind.DIRECTORY, "/srv/secret")})
+    assert seen["root"]["path"] == "/run/katapy/shared/c1/rootfs"
+    assert seen["mounts"][0]["source"] == "/run/katapy/shared/c1/mounts/0"
+    assert seen["mounts"][0]["options"] == ["rbind", "ro"]
+    assert seen["linux"]["cgroupsPath"] == "/katapy/c1"
+    assert "/srv/secret" not in json.dumps(seen)
+
+
+def test_binds_carry_what_the_host_enforces() -> None:
+    document = spec()
+    document["mounts"] = [
+        {"destination": "/a", "type": "bind", "source": "a", "options": ["bind", "ro"]},
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/b", "source": "/b", "options": ["rbind"]},
+    ]
+    sources = {0: Source(SourceKind.FILE, "/bundle/a"), 2: Source(SourceKind.DIRECTORY, "/b")}
+    first, second = container(document, sources).binds
+    assert (first.index, first.source, first.readonly, first.recursive) == (0, "/bundle/a", True, False)
+    assert (second.index, second.source, second.readonly, second.recursive) == (2, "/b", False, True)
+
+
+def test_shared_memory_of_the_host_becomes_a_tmpfs_of_its_size() -> None:
+    document = spec()
+    document["mounts"] = [{"destination": "/dev/shm", "type": "bind", "source": "/shm", "options": ["bind"]}]
+    mount = guest(document, {0: Source(SourceKind.SHM, "/shm", 65536)})["mounts"][0]
+    assert mount["type"] == "tmpfs"
+    assert "size=65536" in mount["options"]
+
+
+def test_namespace_paths_do_not_reach_the_guest() -> None:
+    document = spec(namespaces=[{"type": "network", "path": "/run/netns/x"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}])
+    assert guest(document)["linux"]["namespaces"] == [{"type": "network"}, {"type": "ipc"}]
+    assert container(document).namespaces == (("network", "/run/netns/x"), ("ipc", "/proc/1/ns/ipc"))
+
+
+def test_only_hooks_of_the_guest_are_passed_on() -> None:
+    document = spec()
+    document["hooks"] = {"prestart": [{"path": "/bin/a"}], "startContainer": [{"path": "/bin/b"}]}
+    assert guest(document)["hooks"] == {"startContainer": [{"path": "/bin/b"}]}
+
+
+def test_fields_that_katapy_does_not_know_are_kept() -> None:
+    document = spec(personality={"domain": "LINUX32"}, novelty=1)
+    document["process"]["novelty"] = [1]
+    seen = guest(document)
+    assert seen["linux"]["novelty"] == 1
+    assert seen["linux"]["personality"] == {"domain": "LINUX32"}
+    assert seen["process"]["novelty"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("linux", "words"),
+    [
+        ({"namespaces": [{"type": "network"}, {"type": "pid", "path": "/proc/1/ns/pid"}]}, "joining the pid namespace"),
+        ({"namespaces": [{"type": "network"}, {"type": "user", "path": "/x"}]}, "joining the user namespace"),
+        ({"intelRdt": {"closID": "x"}}, "intelRdt"),
+        ({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s"}}, "listenerPath"),
+    ],
+)
+def test_what_a_guest_cannot_do_is_refused(linux: dict[str, Any], words: str) -> None:
+    document = spec()
+    document["linux"].update(linux)
+    with pytest.raises(Unsupported, match=words):
+        container(document)
+
+
+def test_shared_propagation_is_refused() -> None:
+    document = spec()
+    document["mounts"] = [{"destination": "/d", "type": "bind", "source": "/d", "options": ["rbind", "rshared"]}]
+    with pytest.raises(Unsupported, match="shared propagation"):
+        container(document, {0: Source(SourceKind.DIRECTORY, "/d")})
+
+
+def test_host_networking_is_refused() -> None:
+    document = spec(namespaces=[{"type": "pid"}])
+    with pytest.raises(Unsupported, match="host networking is not supported"):
+        plan_sandbox(container(document), document, DEFAULT, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, (1, 512)),
+        ({"memory": {"limit": 100 << 20}}, (1, 512)),
+        ({"memory": {"limit": 1 << 30}}, (1, 256 + 1024)),
+        ({"memory": {"limit": -1}}, (1, 512)),
+        ({"cpu": {"quota": 250_000, "period": 100_000}}, (3, 512)),
+        ({"cpu": {"quota": 50_000}}, (1, 512)),
+        ({"cpu": {"quota": -1}}, (1, 512)),
+        ({"cpu": {"cpus": "0-1,3"}}, (4, 512)),
+        ({"cpu": {"quota": 6_400_000, "period": 100_000}}, (4, 512)),
+    ],
+)
+def test_the_machine_is_as_large_as_its_container_needs(resources: dict[str, Any], expected: tuple[int, int]) -> None:
+    document = spec(resources=resources)
+    planned = plan_sandbox(container(document), document, DEFAULT, FACTS)
+    assert (planned.vcpus, planned.memory_mib) == expected
+
+
+def test_a_cpuset_that_is_none_is_an_error_with_its_path() -> None:
+    document = spec(resources={"cpu": {"cpus": "a-b"}})
+    with pytest.raises(SpecError, match=r"\$\.linux\.resources\.cpu\.cpus"):
+        plan_sandbox(container(document), document, DEFAULT, FACTS)
+
+
+class TestAnnotations:
+    def test_others_are_not_ours(self) -> None:
+        assert sizing({"org.example": "x"}, (), DEFAULT) == DEFAULT
+
+    def test_none_is_allowed_unless_the_configuration_says_so(self) -> None:
+        with pytest.raises(Unsupported, match=r"annotation io\.katapy\.vcpus is not allowed"):
+            sizing({VCPUS: "2"}, (), DEFAULT)
+
+    def test_one_that_is_allowed_counts(self) -> None:
+        assert sizing({VCPUS: "2", MEMORY_MIB: "1024"}, (VCPUS, MEMORY_MIB), DEFAULT) == Sizing(2, 1024)
+
+    def test_one_that_does_not_exist_is_refused(self) -> None:
+        with pytest.raises(Unsupported, match="not known"):
+            sizing({"io.katapy.kernel": "/x"}, ("io.katapy.kernel",), DEFAULT)
+
+    @pytest.mark.parametrize("value", ["", "0", "-1", "1.5", "1e3", "²", " 1", "99999999999", "1,foo=bar"])
+    def test_values_are_numbers_in_a_range(self, value: str) -> None:
+        with pytest.raises(SpecError):
+            sizing({VCPUS: value}, (VCPUS,), DEFAULT)

@@ -1,0 +1,73 @@
+"""The stand-in for real: a shell, a socket pair, signals."""
+
+import os
+import signal
+
+from katapy import standin
+
+
+def wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_it_exits_with_the_status_it_is_told() -> None:
+    started = standin.spawn(standin.StandinSpec("workload"))
+    started.channel.send(b"42\n")
+    assert wait(started.pid) == 42
+    started.channel.close()
+
+
+def test_it_reports_signals_and_lives_on() -> None:
+    started = standin.spawn(standin.StandinSpec("workload"))
+    seen = b""
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGWINCH, signal.SIGRTMIN):
+        _until_trapping(started.pid)
+        os.kill(started.pid, signum)
+        seen += started.channel.recv(64)
+    started.channel.send(b"0\n")
+    assert seen == b"15\n2\n28\n34\n"
+    assert wait(started.pid) == 0
+    started.channel.close()
+
+
+def _until_trapping(pid: int) -> None:
+    """Until the shell has installed its last trap and waits in read: SigCgt holds the highest signal."""
+    while True:
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            caught = next(int(line.split()[1], 16) for line in f if line.startswith("SigCgt"))
+        if caught & (1 << 63):
+            return
+
+
+def test_killing_it_closes_the_channel() -> None:
+    started = standin.spawn(standin.StandinSpec("workload"))
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.channel.recv(64) == b""
+    assert wait(started.pid) == -signal.SIGKILL
+    started.channel.close()
+
+
+def test_it_ends_with_137_when_the_supervisor_is_gone() -> None:
+    started = standin.spawn(standin.StandinSpec("workload"))
+    started.channel.close()
+    assert wait(started.pid) == 137
+
+
+def test_it_holds_no_descriptor_of_its_parent() -> None:
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    started = standin.spawn(standin.StandinSpec("workload"))
+    _until_trapping(started.pid)
+    held = {os.readlink(f"/proc/{started.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{started.pid}/fd")}
+    assert os.readlink(f"/proc/self/fd/{writing}") not in held
+    assert held - {"/dev/null"} == {link for link in held if link.startswith("socket:")}
+    os.close(writing)
+    os.close(reading)
+    started.kill()
+
+
+def test_it_has_the_name_of_what_it_stands_for() -> None:
+    started = standin.spawn(standin.StandinSpec("workload"))
+    with open(f"/proc/{started.pid}/cmdline", "rb") as f:
+        assert f.read().split(b"\0")[0] == b"workload"
+    started.kill()
