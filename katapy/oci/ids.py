@@ -1,4 +1,4 @@
-"""The rule for container ids, as runc has it: an id becomes a folder's name. Standard library only: hot verbs use it."""
+"""The rule for container ids, as runc has it: an id becomes a folder's name: no `re`, hot verbs use it."""
 
 from katapy.errors import UsageError
 

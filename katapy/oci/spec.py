@@ -1,7 +1,7 @@
 """config.json and process.json of the OCI runtime-spec (1.0 to 1.3, Linux) as msgspec Structs.
 
-Read by create, run, exec and update.
-A Struct checks types and ranges; unknown members are kept in `raw`, which goes on to the guest. Go's JSON, which every
+Read by create, run, exec and update. A Struct checks types and ranges; unknown members are kept in `raw`, which goes
+on to the guest. Go's JSON, which every
 engine uses, takes null for "not there": so does every member here. Rules between members are in validate.py.
 """
 
