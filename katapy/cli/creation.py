@@ -18,15 +18,16 @@ from katapy.control import client, endpoint
 from katapy.errors import HostError, KatapyError
 from katapy.oci.ids import check_id
 from katapy.oci.spec import load_bundle
-from katapy.oci.validate import validate_bundle
+from katapy.oci.validate import check_bundle
 from katapy.sandbox import annotations, facts, hooks, plan, sources, standin_view, store
-from katapy.supervisor.launch import Launched, Task, launch
+from katapy.supervisor.launch import LOG_FILE, Launched, Task, launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from katapy.standin import Standin
 
 _SLACK_S = 5.0
+_MAX_LOG = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     origin = time.monotonic()
     check_id(options.id)
     bundle = load_bundle(options.bundle)
-    validate_bundle(bundle)
+    check_bundle(bundle)
     sandbox_plan, conf = _plan(options.id, bundle.path, bundle.raw)
     container = sandbox_plan.container
     terminal.check_console_socket(options.console_socket, container.terminal, options.detach)
@@ -64,7 +65,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         cgroup = cgroups.open_cgroup(container.cgroups_path, options.id)
         undo.callback(cgroup.remove)
         cgroup.create()
-        state = _first_state(options, container, cgroup.paths())
+        state = _first_state(options, container)
         store.save(options.root, state)
         task = Task(sandbox_plan, conf, options.root, cgroup.procs_files(), origin)
         launched = _launch(task, undo)
@@ -78,13 +79,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         found = bundle.raw.get("hooks") or {}
         _run_hooks(found, state, container, standin.pid, undo)
         hooks.keep(directory, found)
-        answer = client.call(
-            store.control_path(options.root, options.id),
-            "create",
-            {"id": options.id, "pid": standin.pid, "terminal": container.terminal},
-            deadline_s=conf.timeouts.boot_s + conf.timeouts.request_s + _SLACK_S,
-            fds=(*stdio, standin.channel.fileno()),
-        )
+        answer = _ask(task, standin, stdio)
         publish(standin.pid)
         undo.pop_all()
     standin.channel.close()
@@ -102,7 +97,7 @@ def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.Sa
     return plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf)), conf
 
 
-def _first_state(options: CreateOptions, container: plan.ContainerPlan, cgroup_paths: tuple[str, ...]) -> store.State:
+def _first_state(options: CreateOptions, container: plan.ContainerPlan) -> store.State:
     return store.State(
         id=options.id,
         sandbox=options.id,
@@ -112,7 +107,7 @@ def _first_state(options: CreateOptions, container: plan.ContainerPlan, cgroup_p
         owner_uid=os.geteuid(),
         annotations=dict(container.annotations),
         oci_version=container.oci_version,
-        cgroups=list(cgroup_paths),
+        cgroup=container.cgroups_path,
     )
 
 
@@ -127,6 +122,23 @@ def _launch(task: Task, undo: contextlib.ExitStack) -> Launched:
         launched = launch(task, listener.fileno())
     undo.callback(_end_supervisor, launched)
     return launched
+
+
+def _ask(task: Task, standin: "Standin", stdio: tuple[int, int, int]) -> Mapping[str, Any]:
+    """Asks the supervisor for the container. One that died has left its last words in its log."""
+    timeouts = task.config.timeouts
+    try:
+        return client.call(
+            store.control_path(task.root, task.plan.id),
+            "create",
+            {"id": task.plan.id, "pid": standin.pid, "terminal": task.plan.container.terminal},
+            deadline_s=timeouts.boot_s + timeouts.request_s + _SLACK_S,
+            fds=(*stdio, standin.channel.fileno()),
+        )
+    except client.SupervisorGone as e:
+        with open(f"{task.directory}/{LOG_FILE}", encoding="utf-8", errors="replace") as f:
+            lines = f.read(_MAX_LOG).strip().splitlines()
+        raise HostError(f"the supervisor ended: {lines[-1] if lines else 'it left no word'}") from e
 
 
 def _end_supervisor(launched: Launched) -> None:
@@ -205,6 +217,11 @@ def write_pid_file(path: str, pid: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise HostError(f"pid file {path}: {(e.strerror or str(e)).lower()}") from e
+
+
+def cgroup_of(state: store.State) -> tuple[str, ...]:
+    """The cgroup.procs files that a stand-in of this container writes itself into."""
+    return cgroups.open_cgroup(state.cgroup, state.id).procs_files()
 
 
 def publish_pid(pid_file: str | None) -> Callable[[int], None]:

@@ -92,6 +92,15 @@ class Vm(Protocol):
     """A machine that runs. Owns its process, its sockets and its console reader."""
 
     pid: int
+    agent_socket: str
+    cid: int
+
+    @property
+    def phases(self) -> list[tuple[str, float]]:
+        """Milestones that the guest reported: name, seconds since its kernel started. Hearsay."""
+
+    def close(self) -> None:
+        """Kills, reaps and closes everything, without a loop. Idempotent."""
 
     async def connect(self, deadline_s: float) -> None:
         """QMP handshake. Raises HypervisorError with the log tails if QEMU is gone."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from katapy.config import Config
 from katapy.errors import ConfigError
-from katapy.hypervisor import drivers
-from katapy.hypervisor.vm import ShareSpec, ShareType, Transport, Vm, VmSpec
+from katapy.hypervisor.drivers import load_driver
+from katapy.hypervisor.vm import ShareSpec, Transport, Vm, VmSpec
 from katapy.protocol import names
 from katapy.sandbox.plan import SandboxPlan
-from katapy.storage.shared import SharedDirectory, enter_private_mounts
+from katapy.storage.shared_directory import SharedDirectory, enter_private_mounts
 from katapy.storage.virtiofsd import start_virtiofsd
 
 _ENTROPY_BYTES = 64
@@ -26,7 +26,6 @@ class Machine:
     """A machine that was started. `secret` is what the agent must be told with every call."""
 
     vm: Vm
-    agent_socket: str
     secret: str
 
 
@@ -54,17 +53,18 @@ def load_image(directory: str) -> Image:
 def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack) -> Machine:
     """Starts the machine with the first container's root file system and mounts shared. Raises HostError and its like."""
     enter_private_mounts()
-    shared = stack.enter_context(SharedDirectory(directory))
+    image = load_image(config.image.dir)
+    shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
     share_container(shared, plan)
-    spec = machine_spec(plan, config, load_image(config.image), shared.served, os.getpid())
+    spec = machine_spec(plan, config, image, shared.directory, os.getpid())
     virtiofs = None
-    if plan.facts.share is ShareType.VIRTIOFS:
-        daemon = stack.enter_context(start_virtiofsd(plan.facts.virtiofsd, shared.served, directory))
-        virtiofs = daemon.socket
-    vm = drivers.load(config.hypervisor.driver).spawn(spec, directory, virtiofs)
+    if plan.facts.virtiofsd is not None:
+        daemon = stack.enter_context(contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory)))
+        virtiofs = daemon.connection.fileno()
+    vm = stack.enter_context(contextlib.closing(load_driver(config.hypervisor.driver).spawn(spec, directory, virtiofs)))
     secret = os.urandom(32).hex()
     vm.send_boot_message(boot_message(secret, spec.transport))
-    return Machine(vm, f"{directory}/agent.sock", secret)
+    return Machine(vm, secret)
 
 
 def share_container(shared: SharedDirectory, plan: SandboxPlan) -> None:
@@ -84,7 +84,7 @@ def machine_spec(plan: SandboxPlan, config: Config, image: Image, served: str, p
         binary=facts.qemu,
         accelerator=facts.accelerator,
         machine=config.hypervisor.machine,
-        cpu=config.hypervisor.cpu or facts.cpu_model,
+        cpu=facts.cpu_model,
         vcpus=plan.vcpus,
         memory_mib=plan.memory_mib,
         kernel=image.kernel,

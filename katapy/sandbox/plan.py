@@ -15,6 +15,7 @@ from katapy.protocol import names
 from katapy.sandbox import guest_spec
 from katapy.sandbox.annotations import Sizing
 from katapy.sandbox.sources import Source, SourceKind
+from katapy.storage.virtiofsd import Virtiofsd
 
 MIB = 1024 * 1024
 _PROPAGATED = {"shared", "rshared"}
@@ -31,7 +32,7 @@ class HostFacts:
     cpu_model: str
     transport: Transport
     share: ShareType
-    virtiofsd: str | None
+    virtiofsd: Virtiofsd | None
     groups: tuple[int, ...]
     generation_id: bool
 

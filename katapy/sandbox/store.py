@@ -35,6 +35,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "oci_version": (str,),
     "supervisor_pid": (int,),
     "supervisor_start": (int,),
+    "cgroup": (str,),
 }
 
 
@@ -42,7 +43,7 @@ class State:
     """One container. Immutable by agreement; `_replace` and `_asdict` are a NamedTuple's, without typing's 8 ms of import.
 
     sandbox: id of the container whose supervisor serves this one. created: RFC 3339 with nanoseconds, UTC. pid: the
-    stand-in's, 0 when stopped. supervisor_start: field 22 of /proc/<supervisor_pid>/stat (clock ticks since boot).
+    stand-in's, 0 when stopped. supervisor_start: field 22 of /proc/<supervisor_pid>/stat (clock ticks since boot). cgroup: the spec's cgroupsPath.
     """
 
     __slots__ = tuple(_FIELDS)
@@ -64,6 +65,7 @@ class State:
         oci_version: str = "1.0.2",
         supervisor_pid: int = 0,
         supervisor_start: int = 0,
+        cgroup: str = "",
     ) -> None:
         self.version = version
         self.id = id
@@ -79,6 +81,7 @@ class State:
         self.oci_version = oci_version
         self.supervisor_pid = supervisor_pid
         self.supervisor_start = supervisor_start
+        self.cgroup = cgroup
 
     def _asdict(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in _FIELDS}

@@ -60,7 +60,7 @@ class Loop:
             self._task.plan,
             self._task.config,
             self._machine.vm,
-            self._machine.agent_socket,
+            self._machine.vm.agent_socket,
             self._machine.secret,
             Timings(self._task.origin),
             self._save,
