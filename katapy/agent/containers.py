@@ -14,7 +14,7 @@ from typing import Any
 
 from katapy.agent import crun
 from katapy.agent.cgroup import Cgroup
-from katapy.agent.documents import cgroup_path, check_id, parse_object, wants_terminal
+from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, wants_terminal
 from katapy.agent.launch import Process, launch
 from katapy.agent.lifecycle import Event, State, next_state
 from katapy.agent.oom import OomWatch
@@ -163,6 +163,7 @@ class Containers:
         """crun exec. Raises NotFound, AlreadyExists, WrongStatus, SpecError, AgentError."""
         container = self.get(container_id)
         check_id("exec id", exec_id)
+        check_sub_cgroup(cgroup)
         terminal = wants_terminal(parse_object("process", process_json))
         if exec_id in container.processes or exec_id in container.launching:
             raise AlreadyExists(f"process {exec_id!r} exists in container {container.id}")

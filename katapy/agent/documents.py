@@ -43,3 +43,9 @@ def cgroup_path(spec: Mapping[str, Any], container_id: str) -> str:
     if not isinstance(path, str) or not path.startswith(parent) or os.path.normpath(path) != path:
         raise SpecError(f"cgroupsPath of {container_id} must be a path below {parent}", "$.linux.cgroupsPath")
     return path
+
+
+def check_sub_cgroup(path: str) -> None:
+    """Raises SpecError unless `path` stays below the container's cgroup; empty is the container's cgroup itself."""
+    if path and (os.path.isabs(path) or os.path.normpath(path) != path or path.split("/")[0] in (".", "..")):
+        raise SpecError(f"sub-cgroup {path[:200]!r} is not a relative path below the container's cgroup")

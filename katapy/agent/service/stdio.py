@@ -20,9 +20,6 @@ from katapy.protocol import names
 
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
 
-TERMINAL_DRAIN_S = 2.0
-"""How long a terminal may take to close after its process has ended: the kernel hangs it up, but not at once."""
-
 
 class StdioCalls:
     machine: Machine
@@ -61,15 +58,19 @@ class Output:
     async def run(self) -> None:
         """Returns when everything has been said."""
         async with asyncio.TaskGroup() as tasks:
-            pumps = [tasks.create_task(self._pump(fd)) for fd in self._waiters]
-            tasks.create_task(self._say_exited(pumps))
+            for fd in self._waiters:
+                tasks.create_task(self._pump(fd))
+            tasks.create_task(self._say_exited())
 
     def drop(self, stdout: bool, stderr: bool) -> None:
         """Nobody on the host reads these any more: the pipes close, and who writes to them gets EPIPE."""
         for fd, unwanted in ((self._streams.stdout, stdout), (self._streams.stderr, stderr)):
             if fd is not None and unwanted and not self._streams.terminal:
-                self._unwanted.add(fd)
-                self._waiters[fd].wake()
+                self._end(fd)
+
+    def _end(self, fd: int) -> None:
+        self._unwanted.add(fd)
+        self._waiters[fd].wake()
 
     async def _pump(self, fd: int) -> None:
         ended = False
@@ -93,23 +94,24 @@ class Output:
         del unsent[fd]
         return len(chunk)
 
-    async def _say_exited(self, pumps: "list[asyncio.Task[None]]") -> None:
-        """After what the process itself has left in its pipes; its children may hold them open for long."""
+    async def _say_exited(self) -> None:
+        """After what the process itself has left; its children may hold the other end open for long."""
         status = await self._process.wait()
-        if self._streams.terminal and pumps:
-            await asyncio.wait(pumps, timeout=TERMINAL_DRAIN_S)
         async with self._turn:
             for fd in self._streams.outputs():
-                await self._drain(fd)
+                await (self._drain_terminal(fd) if self._streams.terminal else self._drain_pipe(fd))
             await self._context.write(pb.StdioOutput(exited=pb.WaitReply(status=status)))
 
-    async def _drain(self, fd: int) -> None:
+    async def _drain_terminal(self, fd: int) -> None:
+        """Sends all there is: the kernel has hung the terminal up, so that nobody can write to it any more."""
+        while await self._send(fd, names.STDIO_CHUNK):
+            pass
+        self._end(fd)
+
+    async def _drain_pipe(self, fd: int) -> None:
         """Sends what is in the pipe now, and no more."""
         due = pending(fd) + len(self._streams.unsent.get(fd, b""))
-        while due > 0:
-            sent = await self._send(fd, min(due, names.STDIO_CHUNK))
-            if not sent:
-                return
+        while due > 0 and (sent := await self._send(fd, min(due, names.STDIO_CHUNK))):
             due -= sent
 
 

@@ -5,6 +5,7 @@ For the tests of this folder: what the supervisor adds is not here on purpose.
 
 import json
 import os
+import queue
 import secrets
 import shutil
 import socket
@@ -149,7 +150,7 @@ class Stub:
 
 
 def spec(container_id: str, *args: str, terminal: bool = False, **changes: Any) -> bytes:
-    """config.json for a container of busybox. `changes` replace top-level keys; `resources` and `process` are merged."""
+    """config.json for a busybox. `changes` replace top-level keys; `resources` and `process` are merged."""
     capabilities = ["CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID"]
     document: dict[str, Any] = {
         "ociVersion": "1.0.2",
@@ -178,7 +179,7 @@ def spec(container_id: str, *args: str, terminal: bool = False, **changes: Any) 
             "resources": {"devices": [{"allow": False, "access": "rwm"}], **changes.pop("resources", {})},
         },
     }
-    document["process"]["capabilities"] = {kind: capabilities for kind in ("bounding", "effective", "permitted")}
+    document["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
     return json.dumps(document | changes).encode()
 
 
@@ -193,11 +194,9 @@ def process(*args: str, terminal: bool = False) -> dict[str, Any]:
 
 
 class Session:
-    """One Stdio stream, driven from a thread of the test's. `stdout`, `stderr`, `status` are complete after `finish`."""
+    """One Stdio stream. `stdout`, `stderr` and `status` are complete after `finish`."""
 
     def __init__(self, stub: Stub, container_id: str, exec_id: str = "") -> None:
-        import queue
-
         self._queue: queue.SimpleQueue[pb.StdioInput | None] = queue.SimpleQueue()
         self.put(pb.StdioInput(open=pb.ProcessRequest(container_id=container_id, exec_id=exec_id)))
         self.stream = stub.Stdio(self._inputs(), timeout=None)
