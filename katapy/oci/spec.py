@@ -1,8 +1,8 @@
 """config.json and process.json of the OCI runtime-spec (1.0 to 1.3, Linux) as msgspec Structs.
 
 Read by create, run, exec and update. A Struct checks types and ranges; unknown members are kept in `raw`, which goes
-on to the guest. Go's JSON, which every
-engine uses, takes null for "not there": so does every member here. Rules between members are in validate.py.
+on to the guest. Go's JSON, which every engine uses, takes null for "not there": so does every member here. Rules
+between members are in validate.py.
 """
 
 import os
@@ -225,8 +225,8 @@ def load_bundle(path: str) -> Bundle:
     return Bundle(folder, _convert(raw, Spec), raw)
 
 
-def load_process(path: str) -> tuple[Process, dict[str, Any]]:
-    """Reads a process.json: (checked, as it stands). Raises SpecError, HostError."""
+def read_process(path: str) -> tuple[Process, dict[str, Any]]:
+    """Reads a process.json: (checked for types, as it stands). Raises SpecError, HostError."""
     try:
         data = _read(path)
     except FileNotFoundError as e:

@@ -1,14 +1,15 @@
 """Rules of the runtime-spec that types can't say, in runc's words where runc has any (engines look for them).
 
-`check_bundle` for create and run, `check_process` for exec. Both raise SpecError. What crun in the guest checks better
-(seccomp rules, mount options of a file system) is left to it.
+`validate_bundle` for create and run, `validate_process` for exec: both raise SpecError. What crun in the guest
+checks better (seccomp rules, mount options of a file system) is left to it.
 """
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from katapy.errors import SpecError
-from katapy.oci.spec import Bundle, Hook, Linux, Process, Spec
+from katapy.oci.spec import Bundle, Hook, Linux, Process, Spec, read_process
 
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 # fmt: off
@@ -29,12 +30,12 @@ MAX_HOSTNAME = 64
 """__NEW_UTS_LEN of the kernel."""
 
 
-def check_bundle(bundle: Bundle) -> None:
+def validate_bundle(bundle: Bundle) -> None:
     """Raises SpecError, with the JSON path, for the first rule that the bundle breaks."""
     spec = bundle.spec
     _check_version(spec)
     if spec.process is not None:
-        check_process(spec.process)
+        validate_process(spec.process)
     _check_root(bundle)
     kinds = _check_namespaces(spec.linux or Linux())
     _check_names(spec, kinds)
@@ -44,7 +45,7 @@ def check_bundle(bundle: Bundle) -> None:
     _no_nul(spec.annotations or {}, "$.annotations")
 
 
-def check_process(process: Process, path: str = "$.process") -> None:
+def validate_process(process: Process, path: str = "$.process") -> None:
     """Raises SpecError. `path` is where the process object is in its document."""
     if not process.args:
         raise SpecError("args must not be empty", f"{path}.args")
@@ -205,3 +206,10 @@ def _dotted(key: str) -> str:
 def _no_nul(texts: Iterable[str], path: str) -> None:
     if any("\0" in text for text in texts):
         raise SpecError("a string contains a NUL character", path)
+
+
+def load_process(path: str) -> dict[str, Any]:
+    """A process.json for exec as it stands, read and checked. Raises SpecError, HostError."""
+    process, raw = read_process(path)
+    validate_process(process, "$")
+    return raw

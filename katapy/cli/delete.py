@@ -1,0 +1,101 @@
+"""`katapy delete`: gives back what a container holds. `--force` works whatever is dead, frozen or half made."""
+
+import os
+
+from katapy.cli import supervisor_process
+from katapy.cli.log import Log
+from katapy.cli.parse import Args
+from katapy.control import client
+from katapy.errors import HostError, KatapyError, NotFound, Timeout, WrongStatus
+from katapy.sandbox import store
+
+_DELETE_S = 30.0
+_DEATH_S = 10.0
+"""From SIGKILL to the end of the supervisor; QEMU ends with it (PR_SET_PDEATHSIG)."""
+
+
+def run(args: Args) -> int:
+    delete(args.root, args.id, args.force, args.log)
+    return 0
+
+
+def delete(root: str, container_id: str, force: bool, log: Log | None = None) -> None:
+    """Raises NotFound and WrongStatus (not with `force`), HostError for what can't be given back."""
+    try:
+        state = store.live_status(root, container_id)
+    except NotFound:
+        if not force:
+            raise
+        store.remove(root, container_id)  # `create` may have been killed before it wrote a state
+        return
+    except KatapyError:
+        if not force:
+            raise
+        store.remove(root, container_id)
+        return
+    if not force and state.status in ("running", "paused"):
+        raise WrongStatus(f"cannot delete container {container_id} that is not stopped: {state.status}")
+    if store.supervisor_alive(state):
+        _end(root, state, force)
+    _clean_up(root, state, log or Log())
+
+
+def _end(root: str, state: store.State, force: bool) -> None:
+    """The supervisor ends the container. One that can't be asked is killed, if `force` says so."""
+    try:
+        if force and supervisor_process.is_frozen(state):
+            raise Timeout("the supervisor is frozen")
+        client.call(
+            store.control_path(root, state.sandbox),
+            "delete",
+            {"id": state.id, "force": force},
+            deadline_s=_DELETE_S,
+        )
+    except (client.SupervisorGone, NotFound):
+        pass  # it has ended, or has forgotten the container: nothing of it runs
+    except KatapyError:
+        if not force:
+            raise
+        _kill_supervisor(state)
+    if state.sandbox == state.id:
+        _await_supervisor(state, force)
+
+
+def _await_supervisor(state: store.State, force: bool) -> None:
+    """The sandbox's last container has ended, so its supervisor ends by itself."""
+    if supervisor_process.wait_end(state, _DEATH_S):
+        return
+    if not force:
+        raise Timeout(f"the supervisor {state.supervisor_pid} of {state.id} did not end: try delete --force", _DEATH_S)
+    _kill_supervisor(state)
+
+
+def _kill_supervisor(state: store.State) -> None:
+    supervisor_process.kill(state)
+    if not supervisor_process.wait_end(state, _DEATH_S):
+        raise HostError(f"the supervisor {state.supervisor_pid} of {state.id} survived SIGKILL for {_DEATH_S:g} s")
+
+
+def _clean_up(root: str, state: store.State, log: Log) -> None:
+    from katapy import cgroups  # imported here: a `delete` of nothing does not need it
+
+    folder = store.directory(root, state.id)
+    cgroups.open_cgroup(state.cgroup, state.id).remove()
+    if os.path.exists(f"{folder}/hooks.json"):
+        _poststop(folder, state, log)
+    store.remove(root, state.id)
+
+
+def _poststop(folder: str, state: store.State, log: Log) -> None:
+    from katapy.oci.state import state_document
+    from katapy.sandbox import hooks
+
+    document = state_document(
+        oci_version=state.oci_version,
+        id=state.id,
+        pid=0,
+        status="stopped",
+        bundle=state.bundle,
+        annotations=state.annotations,
+    )
+    hooks.run_all("poststop", hooks.kept(folder), document, log.warning)

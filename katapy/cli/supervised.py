@@ -1,0 +1,26 @@
+"""What the verbs on a living container share: one request to its supervisor, and what to say if that is gone."""
+
+from katapy.control import client
+from katapy.errors import WrongStatus
+from katapy.sandbox import store
+
+TYPE_CHECKING = False  # typing's own constant costs typing
+if TYPE_CHECKING:
+    from katapy.control.messages import Fields
+
+REQUEST_S = 30.0
+"""One request: a busy guest under emulation may take seconds for it; a frozen supervisor takes all of them."""
+
+
+def ask(
+    root: str, state: store.State, op: str, fields: "Fields", stopped: str, deadline_s: float = REQUEST_S
+) -> "Fields":
+    """Sends `op`. Raises WrongStatus(`stopped`) if the supervisor is gone, and what client.call raises."""
+    if state.status == "stopped":
+        raise WrongStatus(stopped)
+    try:
+        return client.call(
+            store.control_path(root, state.sandbox), op, {"id": state.id, **fields}, deadline_s=deadline_s
+        )
+    except client.SupervisorGone as e:
+        raise WrongStatus(stopped) from e
