@@ -18,7 +18,7 @@ from katapy.control import client, endpoint
 from katapy.errors import HostError, KatapyError
 from katapy.oci.ids import check_id
 from katapy.oci.spec import load_bundle
-from katapy.oci.validate import check_bundle
+from katapy.oci.validate import validate_bundle
 from katapy.sandbox import annotations, facts, hooks, plan, sources, standin_view, store
 from katapy.supervisor.launch import LOG_FILE, Launched, Task, launch
 
@@ -37,7 +37,7 @@ class CreateOptions:
     root: str
     id: str
     bundle: str
-    console_socket: str | None
+    console_socket: str
     detach: bool
 
 
@@ -55,7 +55,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     origin = time.monotonic()
     check_id(options.id)
     bundle = load_bundle(options.bundle)
-    check_bundle(bundle)
+    validate_bundle(bundle)
     sandbox_plan, conf = _plan(options.id, bundle.path, bundle.raw)
     container = sandbox_plan.container
     terminal.check_console_socket(options.console_socket, container.terminal, options.detach)
@@ -157,7 +157,7 @@ def _stdio(
     options: CreateOptions, container: plan.ContainerPlan, undo: contextlib.ExitStack
 ) -> tuple[tuple[int, int, int], int | None]:
     """Descriptors for stdin, stdout, stderr, and the terminal that becomes the stand-in's controlling one."""
-    if options.console_socket is None:
+    if not options.console_socket:
         return standard_descriptors(undo), None
     slave = terminal.open_console(options.console_socket, container.console_size)
     undo.callback(os.close, slave)

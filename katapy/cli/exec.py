@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from argparse import Namespace
 from typing import Any
 
 from katapy.cli import creation, foreground, terminal
+from katapy.cli.parse import Args
 from katapy.control import client
 from katapy.errors import UsageError, WrongStatus
-from katapy.oci.spec import load_process
+from katapy.oci.validate import load_process
 from katapy.sandbox import standin_view, store
 from katapy.standin import Standin, StandinSpec
 
@@ -16,7 +16,7 @@ _EXEC_S = 60.0
 """The guest may be slow (TCG) and busy; a process that is not started by then is not going to be."""
 
 
-def run(args: Namespace) -> int:
+def run(args: Args) -> int:
     """Raises KatapyError; the edge turns any into status 255."""
     state = store.live_status(args.root, args.id)
     if state.status == "stopped":
@@ -31,26 +31,32 @@ def run(args: Namespace) -> int:
         return foreground.wait_for(standin.pid)
 
 
-def _request(args: Namespace) -> dict[str, Any]:
-    common = {"id": args.id, "cgroup": args.cgroup or "", "ignore_paused": args.ignore_paused}
+def _request(args: Args) -> dict[str, Any]:
+    common = {"id": args.id, "cgroup": args.cgroup, "ignore_paused": args.ignore_paused}
     if args.process:
         return {**common, "process": load_process(args.process)}
     if not args.command:
         raise UsageError("process args cannot be empty")
     flags = {
         "args": args.command,
-        "cwd": args.cwd or "",
-        "env": args.env or [],
-        "user": args.user or "",
-        "additional_gids": args.additional_gids or [],
-        "caps": args.cap or [],
+        "cwd": args.cwd,
+        "env": list(args.env),
+        "user": args.user,
+        "additional_gids": [_gid(g) for g in args.additional_gids],
+        "caps": list(args.cap),
         "tty": args.tty,
         "no_new_privs": args.no_new_privs,
     }
     return {**common, "flags": flags}
 
 
-def _start(args: Namespace, state: store.State, request: dict[str, Any], tty: bool) -> Standin:
+def _gid(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32 - 1):
+        raise UsageError(f"--additional-gids {text[:40]!r} is not a group id")
+    return int(text)
+
+
+def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -> Standin:
     with contextlib.ExitStack() as undo:
         slave = None
         stdio = creation.standard_descriptors(undo)

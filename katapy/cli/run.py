@@ -1,14 +1,14 @@
 """`katapy run`: create, start, and unless --detach: wait, delete, and exit with the container's status."""
 
 import sys
-from argparse import Namespace
 from collections.abc import Mapping
 
 from katapy.cli import creation, delete, foreground, start, terminal
+from katapy.cli.parse import Args
 from katapy.errors import KatapyError
 
 
-def run(args: Namespace) -> int:
+def run(args: Args) -> int:
     options = creation.CreateOptions(args.root, args.id, args.bundle, args.console_socket, args.detach)
     created = creation.create(options, creation.publish_pid(args.pid_file))
     if args.detach:
@@ -20,15 +20,15 @@ def run(args: Namespace) -> int:
     if args.timings:
         print_timings(created.timings)
     if not args.keep:
-        delete.delete(args.root, args.id, force=True)
+        delete.delete(args.root, args.id, True, args.log)
     return status
 
 
-def _start(args: Namespace) -> None:
+def _start(args: Args) -> None:
     try:
-        start.start(args.root, args.id)
+        start.start(args.root, args.id, args.log)
     except KatapyError:
-        delete.delete(args.root, args.id, force=True)
+        delete.delete(args.root, args.id, True, args.log)
         raise
 
 

@@ -34,7 +34,7 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
     return slave
 
 
-def check_console_socket(path: str | None, terminal: bool, detach: bool) -> None:
+def check_console_socket(path: str, terminal: bool, detach: bool) -> None:
     """The combinations that runc refuses, in its words. Raises UsageError."""
     if terminal and detach and not path:
         raise UsageError("cannot allocate tty if runc will detach without setting console socket".replace("runc", "katapy"))

@@ -1,9 +1,9 @@
 """`$root/<id>/state.json`: what is known of a container when no process is asked. CLI and supervisor read it, the
 supervisor writes it (and `create`, before there is a supervisor).
 
-Written whole to a temporary file and renamed, so that a reader sees the old or the new state, never a half. No fsync: the
-root is on tmpfs and dies with the host. The folder is the lock: `reserve` is a mkdir. Standard library only, and little
-of it: `katapy state` is this module.
+Written whole to a temporary file and renamed, so that a reader sees the old or the new state, never a half. No fsync:
+the root is on tmpfs and dies with the host. The folder is the lock: `reserve` is a mkdir. Standard library only, and
+little of it: `katapy state` is this module.
 """
 
 import os
@@ -40,10 +40,11 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 class State:
-    """One container. Immutable by agreement; `_replace` and `_asdict` are a NamedTuple's, without typing's 8 ms of import.
+    """One container. Immutable by agreement; `_replace` and `_asdict` are a NamedTuple's, without typing's cost.
 
     sandbox: id of the container whose supervisor serves this one. created: RFC 3339 with nanoseconds, UTC. pid: the
-    stand-in's, 0 when stopped. supervisor_start: field 22 of /proc/<supervisor_pid>/stat (clock ticks since boot). cgroup: the spec's cgroupsPath.
+    stand-in's, 0 when stopped. supervisor_start: field 22 of /proc/<supervisor_pid>/stat (clock ticks since boot).
+    cgroup: the spec's cgroupsPath.
     """
 
     __slots__ = tuple(_FIELDS)
@@ -105,7 +106,7 @@ def directory(root: str, container_id: str) -> str:
 
 
 def control_path(root: str, sandbox_id: str) -> str:
-    """Where the sandbox's supervisor listens. May be longer than a unix socket address: the control client knows how."""
+    """Where the sandbox's supervisor listens. May be longer than a unix socket's address: endpoint.py knows how."""
     return f"{directory(root, sandbox_id)}/{CONTROL_SOCKET}"
 
 
