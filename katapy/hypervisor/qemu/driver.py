@@ -5,10 +5,13 @@ import dataclasses
 from katapy.hypervisor.qemu.cmdline import build_argv
 from katapy.hypervisor.qemu.descriptors import QemuEnds
 from katapy.hypervisor.qemu.process import QemuVm
-from katapy.hypervisor.vm import VmSpec
+from katapy.hypervisor.vm import ShareType, VmSpec
 from katapy.linux.process import Confinement, spawn_confined
 
 _NOFILE = 4096
+
+_NINEP_CAPABILITIES = frozenset({"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID"})
+"""With 9p it is QEMU itself that makes files of any owner; jail.py then leaves it little to reach."""
 
 
 class QemuDriver:
@@ -23,5 +26,13 @@ class QemuDriver:
 
 
 def _confinement(spec: VmSpec) -> Confinement:
-    """No capability, and a network namespace that nobody else is in: taps come as descriptors."""
-    return Confinement(uid=spec.uid, gid=spec.gid, groups=spec.groups, namespaces=("network", "ipc"), nofile=_NOFILE)
+    """A network namespace that nobody else is in (taps come as descriptors), and no capability but what 9p needs."""
+    ninep = spec.share is not None and spec.share.type is ShareType.NINEP
+    return Confinement(
+        uid=spec.uid,
+        gid=spec.gid,
+        groups=spec.groups,
+        capabilities=_NINEP_CAPABILITIES if ninep else frozenset(),
+        namespaces=("network", "ipc", *(("mount",) if ninep else ())),
+        nofile=_NOFILE,
+    )

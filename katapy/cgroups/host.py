@@ -1,0 +1,188 @@
+"""A container's directories in the host's cgroup hierarchies: made, joined, removed. CLI and supervisor.
+
+Every directory that katapy makes carries an extended attribute, so that whoever removes it later, another process even,
+knows which ones are katapy's: an engine's parents stay.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import time
+
+from katapy.cgroups.hierarchies import Hierarchy, mounted, relative_path
+from katapy.errors import HostError
+
+_MADE = "trusted.katapy"
+_REMOVE_S = 5.0
+_RETRY_S = 0.01
+
+
+class Cgroup:
+    """A container's cgroup in all hierarchies. Nothing is touched before `create`."""
+
+    def __init__(self, hierarchies: list[Hierarchy], path: str) -> None:
+        self._hierarchies = hierarchies
+        self._path = path
+
+    def paths(self) -> tuple[str, ...]:
+        """Its directory in every hierarchy."""
+        return tuple(f"{h.mountpoint}/{self._path}" for h in self._hierarchies)
+
+    def procs_files(self) -> tuple[str, ...]:
+        """The files by which a process joins: it writes its pid, or 0, into each."""
+        return tuple(f"{path}/cgroup.procs" for path in self.paths())
+
+    def create(self) -> None:
+        """Makes its directories and their parents; those that exist are used. Raises HostError, leaves nothing then."""
+        try:
+            for hierarchy in self._hierarchies:
+                _make(hierarchy, self._path)
+        except OSError as e:
+            self.remove()
+            raise HostError(f"can't create cgroup {self._path}: {_reason(e)}") from e
+
+    def join(self, pid: int) -> None:
+        """Moves a process in, in every hierarchy. Raises HostError."""
+        for name in self.procs_files():
+            try:
+                _write(name, str(pid))
+            except OSError as e:
+                raise HostError(f"can't move process {pid} into {name}: {_reason(e)}") from e
+
+    def remove(self, deadline_s: float = _REMOVE_S) -> None:
+        """Waits until nobody is in it, then removes it, what is below it, and empty parents that katapy made.
+
+        Idempotent. A directory that was there before `create` stays. Raises HostError naming the processes that stayed.
+        """
+        until = time.monotonic() + deadline_s
+        for hierarchy in self._hierarchies:
+            path = self._path
+            if _is_ours(f"{hierarchy.mountpoint}/{path}"):
+                _remove_tree(f"{hierarchy.mountpoint}/{path}", until)
+            while "/" in path:
+                path = path.rpartition("/")[0]
+                if not _is_ours(f"{hierarchy.mountpoint}/{path}") or not _remove_empty(
+                    f"{hierarchy.mountpoint}/{path}"
+                ):
+                    break
+
+
+def open_cgroup(cgroups_path: str, container_id: str) -> Cgroup:
+    """The cgroup that linux.cgroupsPath names, in every hierarchy the host has. Raises SpecError, Unsupported."""
+    return Cgroup(mounted(), relative_path(cgroups_path, container_id))
+
+
+def _make(hierarchy: Hierarchy, path: str) -> None:
+    place = hierarchy.mountpoint
+    for name in path.split("/"):
+        parent, place = place, f"{place}/{name}"
+        if hierarchy.unified:
+            _delegate(parent)
+        try:
+            os.mkdir(place, 0o755)
+        except FileExistsError:
+            continue
+        os.setxattr(place, _MADE, b"1")
+        if "cpuset" in hierarchy.controllers:
+            _inherit_cpuset(parent, place)
+
+
+def _delegate(parent: str) -> None:
+    """Has the v2 controllers account below `parent`; where processes live in it that is refused: no harm done."""
+    try:
+        names = _read(f"{parent}/cgroup.controllers").split()
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            _write(f"{parent}/cgroup.subtree_control", f"+{name}")
+
+
+def _inherit_cpuset(parent: str, child: str) -> None:
+    """A new cpuset of v1 is empty, and nobody can join it."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not _read(f"{child}/{name}").strip():
+            _write(f"{child}/{name}", _read(f"{parent}/{name}").strip())
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        os.getxattr(path, _MADE)
+    except OSError:  # gone, or somebody else's
+        return False
+    return True
+
+
+def _remove_tree(path: str, until: float) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        with os.scandir(path) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for child in below:
+            _remove_tree(child, until)
+        _await_empty(path, until)
+
+
+def _await_empty(path: str, until: float) -> None:
+    """Removes `path` as soon as the processes in it have ended."""
+    while not _remove_empty(path):
+        left = until - time.monotonic()
+        pids = _read(f"{path}/cgroup.procs").split()
+        if left <= 0:
+            raise HostError(f"can't remove cgroup {path}: still in it: {' '.join(pids[:10]) or 'a process that ended'}")
+        if not pids or not _await_exit(int(pids[0]), left):
+            # Ended, but not yet taken off the books by the kernel, which has no event for that in v1.
+            select.select([], [], [], min(_RETRY_S, left))
+
+
+def _await_exit(pid: int, seconds: float) -> bool:
+    """Whether it was there to be waited for."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000)) and not _zombie(pid)
+    finally:
+        os.close(fd)
+
+
+def _zombie(pid: int) -> bool:
+    """One whose other threads live on, or that nobody reaps: its pidfd is ready for ever."""
+    try:
+        return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def _remove_empty(path: str) -> bool:
+    """Whether it is gone now. Raises OSError if it never will be."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as e:
+        if e.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise HostError(f"can't remove cgroup {path}: {_reason(e)}") from e
+    return True
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _reason(e: OSError) -> str:
+    text = os.strerror(e.errno or 0)
+    return text[:1].lower() + text[1:]
