@@ -11,7 +11,6 @@ TYPE_CHECKING = False  # typing's own constant costs typing
 if TYPE_CHECKING:
     from typing import Any
 
-_MISSING = "".join(("no", " value"))  # an object of its own, compared by identity
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
@@ -126,9 +125,10 @@ def _parse_flags(argv: list[str], flags: tuple[Flag, ...], args: Args, interleav
         if used.setdefault(found.names[0], name) != name:
             raise UsageError(f"Cannot use two forms of the same flag: {used[found.names[0]]} {name}")
         if found.kind != BOOL and not equals:
-            value = next(words, _MISSING)
-            if value is _MISSING:
+            following = next(words, None)
+            if following is None:
                 raise UsageError(f"flag needs an argument: -{name}")
+            value = following
         _set(args, found, name, value if equals or found.kind != BOOL else "true")
     return operands
 

@@ -15,3 +15,17 @@ def table(rows: "Sequence[Sequence[str]]") -> str:
     return "".join(
         "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in clean
     )
+
+
+def columns(rows: "Sequence[Sequence[str]]", right: "frozenset[str]") -> str:
+    """As ps prints: one space between columns, those named in `right` (by the first row) aligned to the right."""
+    clean = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]) - 1)]
+    aligned = [
+        [
+            cell.rjust(w) if name in right else cell.ljust(w)
+            for cell, w, name in zip(row, widths, clean[0], strict=False)
+        ]
+        for row in clean
+    ]
+    return "".join(" ".join([*cells, row[-1]]) + "\n" for cells, row in zip(aligned, clean, strict=True))

@@ -218,7 +218,7 @@ def load_bundle(path: str) -> Bundle:
     if not os.path.isdir(folder):
         raise SpecError(f"chdir {path}: {'not a directory' if os.path.exists(folder) else 'no such file or directory'}")
     try:
-        data = _read(f"{folder}/config.json")
+        data = read_file(f"{folder}/config.json")
     except FileNotFoundError as e:
         raise SpecError("JSON specification file config.json not found") from e
     raw = decode(data, "config.json")
@@ -228,7 +228,7 @@ def load_bundle(path: str) -> Bundle:
 def read_process(path: str) -> tuple[Process, dict[str, Any]]:
     """Reads a process.json: (checked for types, as it stands). Raises SpecError, HostError."""
     try:
-        data = _read(path)
+        data = read_file(path)
     except FileNotFoundError as e:
         raise SpecError(f"open {path}: no such file or directory") from e
     raw = decode(data, path)
@@ -240,7 +240,8 @@ def convert_resources(raw: dict[str, Any]) -> Resources:
     return _convert(raw, Resources)
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """The whole file, at most MAX_FILE bytes. Raises FileNotFoundError, HostError, SpecError (too large)."""
     try:
         # Not blocking: it could be a pipe.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as f:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from katapy.errors import SpecError
+from katapy.oci.features import NAMESPACES
 from katapy.oci.spec import Bundle, Hook, Linux, Process, Spec, read_process
 
-NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 # fmt: off
 _RLIMITS = (
     "AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE",
