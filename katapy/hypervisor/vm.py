@@ -37,8 +37,8 @@ class ShareSpec:
 class VmSpec:
     """Everything that shapes the virtual machine's command line, but for descriptors (VmDescriptors).
 
-    `kernel_parameters`: the image's own, then the user's. `generation_id`: a vmgenid device, which tells the guest that it
-    was cloned. `debug_console`: a slow serial console that shows the kernel's first words.
+    `kernel_parameters`: the image's own, then the user's. `generation_id`: a vmgenid device, which tells the guest that
+    it was cloned. `debug_console`: a slow serial console that shows the kernel's first words.
     """
 
     name: str
@@ -129,6 +129,6 @@ class Driver(Protocol):
     def spawn(self, spec: VmSpec, state_dir: str, virtiofs: int | None = None) -> Vm:
         """Starts the machine without waiting for it. Synchronous, before any thread exists.
 
-        `virtiofs`: a stream socket connected to virtiofsd, where the share is of that type; it stays the caller's, who closes
-        it afterwards. `<state_dir>/agent.sock` is the way to the agent (transport serial). Raises HostError.
+        `virtiofs`: a stream socket connected to virtiofsd, where the share is of that type; it stays the caller's, who
+        closes it afterwards. `<state_dir>/agent.sock` is the way to the agent (transport serial). Raises HostError.
         """

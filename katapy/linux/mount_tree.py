@@ -1,8 +1,8 @@
 """The mount calls that take descriptors: openat2, open_tree, mount_setattr, move_mount. Runs in the supervisor.
 
 A bind mount made in three steps has its flags before anybody can see it, and names its source by a descriptor, so that
-nothing can be swapped in between. System calls by number: the C library of Debian 12 lacks some, and the numbers are the
-same on every architecture (Linux 5.12 or newer).
+nothing can be swapped in between. System calls by number: the C library of Debian 12 lacks some; the numbers are the same
+on every architecture (Linux 5.12 or newer).
 """
 
 import ctypes
@@ -37,7 +37,7 @@ def open_without_links(path: str) -> int:
 
 
 def clone_tree(fd: int, recursive: bool) -> int:
-    """A detached copy (a descriptor, the caller's) of the mount behind `fd`; `recursive`: and of those below. OSError."""
+    """A detached copy (a descriptor, the caller's) of the mount behind `fd`, or of those below too. Raises OSError."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     return _call(f"/proc/self/fd/{fd}", _SYS_OPEN_TREE, fd, b"", flags)
 

@@ -1,4 +1,4 @@
-"""Start a helper (QEMU, virtiofsd) with as little as it needs: descriptors, user, capabilities, limits. Supervisor only.
+"""Start a helper (QEMU, virtiofsd) with as little as it needs: descriptors, user, capabilities, limits. Host only.
 
 fork and exec by hand, from a process with one thread: `subprocess` costs 20 ms to import and can't do half of this. The
 child has its own session, umask 077, /dev/null as stdin and only the descriptors it is given; it dies with the thread
@@ -33,8 +33,8 @@ class Confinement:
     """Who the child is and what it may do.
 
     `capabilities` are kept (effective, and ambient for users other than root), all others leave the bounding set too.
-    `namespaces` (names of the runtime-spec) are left for new ones. `nofile` is the soft and hard limit, or what comes near
-    it where the hard limit can't be raised; None leaves it.
+    `namespaces` (names of the runtime-spec) are left for new ones. `nofile` is the soft and hard limit, or what comes
+    near it where the hard limit can't be raised; None leaves it.
     """
 
     uid: int = 0
@@ -55,17 +55,17 @@ class Spawned:
 
 def spawn_confined(
     argv: Sequence[str],
-    confinement: Confinement,
+    confinement: Confinement | None,
     *,
     descriptors: Mapping[int, int] | None = None,
     stderr: int | None = None,
     env: Mapping[str, str] | None = None,
     prepare: Callable[[], None] | None = None,
 ) -> Spawned:
-    """Starts argv[0] (an absolute path); returns when exec has succeeded.
+    """Starts argv[0] (an absolute path); returns when exec has succeeded. No confinement: the caller's user and rights.
 
-    `descriptors`: number in the child -> descriptor of the caller (which stays the caller's). `stderr`: also stdout; None
-    is /dev/null. `prepare` runs in the child as root, after the new namespaces exist: private mounts. Raises HostError
+    `descriptors`: number in the child -> descriptor of the caller (which stays the caller's). `stderr`: stdout, too;
+    None is /dev/null. `prepare` runs in the child as root, after the new namespaces exist: private mounts. Raises HostError
     that names the binary.
     """
     report, failed = os.pipe2(os.O_CLOEXEC)
@@ -89,7 +89,7 @@ def spawn_confined(
 
 def _child(
     argv: Sequence[str],
-    confinement: Confinement,
+    confinement: Confinement | None,
     descriptors: dict[int, int],
     stderr: int | None,
     env: Mapping[str, str] | None,
@@ -106,15 +106,17 @@ def _child(
         _reset_signals()
         step = "descriptors"
         failed = _arrange_descriptors(descriptors, stderr, failed)
-        step = "namespaces"
-        namespaces.unshare(list(confinement.namespaces))
+        if confinement is not None:
+            step = "namespaces"
+            namespaces.unshare(list(confinement.namespaces))
         if prepare is not None:
             step = "private mounts"
             prepare()
-        step = "limits"
-        _limit(confinement)
-        step = "user and capabilities"
-        _become(confinement)
+        if confinement is not None:
+            step = "limits"
+            _limit(confinement)
+            step = "user and capabilities"
+            _become(confinement)
         # Not sooner: the kernel clears it whenever credentials change. A parent that died before is not noticed by it.
         capabilities.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -1,11 +1,11 @@
 """virtiofsd: serves the shared directory to one machine. Runs in the supervisor; the daemon in a sandbox of its own.
 
 Two programs have this name: the C one of QEMU up to 7.2, and the Rust one. Both take a listening socket by descriptor.
-The supervisor connects to it at once and takes its name away, so that nobody else ever can; QEMU inherits that connection.
+The supervisor connects to it at once and takes its name away: nobody else ever can, and QEMU inherits that connection.
 
-Coherence: what a container writes is on the host when write() returns, what the host writes is seen by the next read. So
-attributes and names are never cached (timeout 0) and pages only until the host's file changes; there is no writeback cache.
-Locks are the guest's own: the host does not see them.
+Coherence: what a container writes is on the host when write() returns; there is no writeback cache. What the host writes
+is seen by the guest 20 ms later at most, less than any request to the agent takes; with the Rust daemon, which has no
+such choice, at once (docs/decisions/0001-shared-root.md). Locks are the guest's own: the host does not see them.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def build_argv(daemon: Virtiofsd, directory: str) -> list[str]:
     """The command line that serves `directory` on descriptor 3. Pure."""
     if daemon.flavour is Flavour.C:
         source = directory.replace("\\", "\\\\").replace(",", "\\,")
-        options = f"source={source},sandbox=namespace,cache=auto,timeout=0,xattr,announce_submounts,log_level=warn"
+        options = f"source={source},sandbox=namespace,cache=auto,timeout=0.02,xattr,announce_submounts,log_level=warn"
         return [daemon.path, f"--fd={_LISTENER}", "-f", "--rlimit-nofile=0", "-o", options]
     return [
         daemon.path,
@@ -77,7 +77,7 @@ class VirtiofsdProcess:
         self._output = output
 
     def tail(self) -> str:
-        """What it said last on stderr, on one line; a daemon that has trouble says why. Nothing of it comes from the guest."""
+        """What it said on stderr since the last call, on one line: a daemon that has trouble says why."""
         with contextlib.suppress(BlockingIOError):
             text = os.read(self._output, _TAIL).decode(errors="replace")
             return " | ".join("".join(filter(str.isprintable, line)) for line in text.splitlines())

@@ -1,6 +1,7 @@
 """Lines that the guest writes to its boot port: phases and log, bounded and checked. Pure; runs in the supervisor.
 
-The guest is hostile: a line is at most 4 KiB, the first 64 phases and the last 200 lines of log are kept, anything odd is counted and dropped.
+The guest is hostile: a line is at most 4 KiB, the first 64 phases and the last 200 lines of log are kept, anything odd
+is counted and dropped.
 """
 
 import json

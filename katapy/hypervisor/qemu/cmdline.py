@@ -1,4 +1,4 @@
-"""QEMU's command line: a pure function of a VmSpec. Runs in the supervisor; golden files in tests/golden/qemu show the outcome."""
+"""QEMU's command line: a pure function of a VmSpec. Runs in the supervisor; tests/golden/qemu shows the outcome."""
 
 from katapy.errors import Unsupported
 from katapy.hypervisor.qemu import devices

@@ -10,14 +10,16 @@ _KEPT = 64 * 1024
 _FILE_LIMIT = 1024 * 1024
 _QUOTED_LINE = 400
 
-_KERNEL_DUMP = re.compile(r"\[ *\d+\.\d+\](?:  | [A-Z0-9]{2,6}: | Code: | Call Trace:| Modules linked in:| Hardware name:)")
-"""Registers and stack of an oops: forty lines that push out the one that tells what happened. console.log keeps them."""
+_KERNEL_DUMP = re.compile(
+    r"\[ *\d+\.\d+\](?:  | [A-Z0-9]{2,6}: | Code: | Call Trace:| Modules linked in:| Hardware name:)"
+)
+"""Registers and stack of an oops: forty lines that push out the one that tells what happened. The file keeps them."""
 
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 
 
 class OutputLog:
-    """The last 64 KiB of a stream in memory; with `path`, at most 1 MiB of it in that file and as much in `<path>.1`."""
+    """The last 64 KiB of a stream in memory; with `path`, at most 1 MiB in that file and as much in `<path>.1`."""
 
     def __init__(self, path: str | None = None) -> None:
         self._kept = bytearray()
@@ -57,7 +59,7 @@ class OutputLog:
 
 
 def safe_lines(data: bytes, count: int) -> list[str]:
-    """The last lines of terminal output as plain text: no escapes, no control characters, at most 400 characters each."""
+    """The last lines of terminal output as plain text: no escapes, no control characters, 400 characters at most."""
     text = _ESCAPES.sub(b"", data).decode("utf-8", "replace")
     plain = ("".join(filter(str.isprintable, line)).rstrip() for line in re.split(r"[\r\n]+", text))
     return [line[:_QUOTED_LINE] for line in plain if line and not _KERNEL_DUMP.match(line)][-count:]

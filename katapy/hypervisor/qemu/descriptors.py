@@ -43,7 +43,7 @@ class HostEnds:
 
 
 class QemuEnds:
-    """The ends that QEMU inherits, as a mapping of its numbers to ours. A context manager: closed once QEMU has them."""
+    """The ends that QEMU inherits: `mapping` of its numbers to ours. A context manager: closed once QEMU has them."""
 
     def __init__(self, spec: VmSpec, state_dir: str, virtiofs: int | None) -> None:
         self.mapping: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Pieces of QEMU's command line: one function a device or backend, each a list of arguments. Pure; runs in the supervisor."""
+"""Pieces of QEMU's command line: one function a device or back end. Pure; runs in the supervisor."""
 
 import json
 

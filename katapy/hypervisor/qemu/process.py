@@ -1,4 +1,4 @@
-"""A QEMU process: spawned, watched, ended. Runs in the supervisor; asyncio and qemu.qmp are imported only after the spawn."""
+"""A QEMU process: watched, and ended. Runs in the supervisor; asyncio and qemu.qmp are imported only after the spawn."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class QemuVm:
 
     @property
     def phases(self) -> list[tuple[str, float]]:
-        """Milestones the guest reported: name, seconds since its kernel started. What the guest says is not to be relied on."""
+        """Milestones, as the guest tells them: name, seconds since its kernel started."""
         return list(self._boot.phases)
 
     # -- start ------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class QemuVm:
         return [fd for fd in fds if fd >= 0]
 
     def _drain(self, reads: int = 1) -> None:
-        """Reads what is there, without waiting. At the end of a stream its reader goes: a closed socket is always readable."""
+        """Reads what is there, without waiting. A stream that has ended loses its reader: it is readable for ever."""
         sinks = {
             self._ends.console.fileno(): self._console.feed,
             self._ends.boot.fileno(): self._boot.feed,
@@ -218,7 +218,7 @@ class QemuVm:
                 self._loop.remove_reader(fd)
 
     async def _before_death(self, work: Coroutine[Any, Any, T], deadline_s: float, what: str) -> T:
-        """`work`, unless the deadline (Timeout) or QEMU's end (HypervisorError) comes first; both quote the last words."""
+        """`work`, unless the deadline (Timeout) or QEMU's end (HypervisorError) comes first; both quote last words."""
         import asyncio
 
         death = self._watch()

@@ -29,7 +29,7 @@ class QmpChannel:
         self.agent_open = asyncio.Event()
         self._agent_port = agent_port
         self._client = QMPClient("katapy")
-        # A filter that keeps nothing: the client's own queue and history of events would grow with the guest's activity.
+        # A filter that keeps nothing: the client's queue and history of events would grow with the guest's activity.
         self._client.events.event_filter = self._on_event
 
     async def connect(self, connection: socket.socket) -> None:
