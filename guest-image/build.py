@@ -24,6 +24,7 @@ from steps import BuildError, step
 
 PACKAGE = recipe.HERE.parent / "katapy"
 OUTPUT = Path("/var/lib/katapy/images")
+IMAGES_KEPT = 3
 
 
 def build(output: Path) -> Path:
@@ -37,9 +38,18 @@ def build(output: Path) -> Path:
             _clear_leftovers(output)
             _once(layer, lambda folder: packages.make_layer(what, folder))
             _once(target, lambda folder: image.make_image(what, layer, PACKAGE, inputs, folder))
-            _remove_older(layer)
+            _remove_older(output, layer)
     _switch(output / "current", inputs)
     return target
+
+
+def _remove_older(output: Path, keep: Path) -> None:
+    """Leaves the newest images, for sandboxes that are starting from one, and the layer they are made from."""
+    images = [path.parent for path in output.glob("*/image.json") if path.parent.name != "current"]
+    images.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    others = [path for path in keep.parent.iterdir() if path != keep]
+    for folder in [*images[IMAGES_KEPT:], *others]:
+        shutil.rmtree(folder)
 
 
 def check(output: Path) -> None:
@@ -86,12 +96,6 @@ def _clear_leftovers(output: Path) -> None:
     """What a killed build left. Only under the lock: nobody else writes there."""
     for folder in [*output.glob(".tmp-*"), *output.glob("layers/.tmp-*")]:
         shutil.rmtree(folder)
-
-
-def _remove_older(layer: Path) -> None:
-    for other in layer.parent.iterdir():
-        if other != layer:
-            shutil.rmtree(other)
 
 
 def _switch(link: Path, target: str) -> None:

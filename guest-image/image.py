@@ -23,7 +23,7 @@ def make_image(recipe: Recipe, layer: Path, package: Path, inputs: str, target: 
         shutil.copytree(layer / "root", root, symlinks=True)
         _add_agent(recipe, root, package, inputs)
     with step("root file system"):
-        run(["mkfs.erofs", "--quiet", "-zlz4hc", "-x-1", "--all-root", f"-T{EPOCH}", f"-U{UUID}",
+        run(["mkfs.erofs", "--quiet", "-x-1", "--all-root", f"-T{EPOCH}", f"-U{UUID}",
              str(target / "rootfs.erofs"), str(root)])  # fmt: skip
     shutil.rmtree(root)
     (target / "image.json").write_text(json.dumps(_description(recipe, layer, inputs, target), indent=2) + "\n")
