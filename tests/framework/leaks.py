@@ -1,0 +1,117 @@
+"""What a runtime may leave behind, as snapshots that are compared: before a test, and after it. Runs in pytest.
+
+Looked at: descendants of pytest (a subreaper) and whatever names a test's folder or token; mounts, cgroups, named
+network namespaces, taps, unix sockets, files below the state root. Other people's processes on this machine are not
+ours to judge, so what can't be tied to a descendant must carry the token.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from framework import processes
+from framework.wait import wait_for
+
+_GRACE_S = 3.0
+CGROUPS = Path("/sys/fs/cgroup")
+NETNS = Path("/run/netns")
+LINKS = Path("/sys/class/net")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What belongs to the tests: `token` is part of every id, cgroup and path; `root` is where state roots lie."""
+
+    token: str
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Kind of resource -> what there is of it, each as text for the report."""
+
+    found: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def left(self, before: "Snapshot") -> list[str]:
+        """What is here and was not before: `kind: what`."""
+        return [
+            f"{kind}: {what}"
+            for kind, now in self.found.items()
+            for what in sorted(now - before.found.get(kind, frozenset()))
+        ]
+
+
+def take(scope: Scope) -> Snapshot:
+    """Looks at everything. Zombies that were reparented to us are reaped first."""
+    processes.reap_orphans()
+    return Snapshot(
+        {
+            "process": _processes(scope),
+            "mount": _mounts(scope),
+            "cgroup": _cgroups(scope),
+            "network namespace": _names(NETNS),
+            "tap": frozenset(p.parent.name for p in LINKS.glob("*/tun_flags")),
+            "unix socket": _sockets(scope),
+            "file": _files(scope),
+        }
+    )
+
+
+def check(scope: Scope, before: Snapshot) -> None:
+    """Fails, naming what was left, unless all of it goes away within a few seconds."""
+    left: list[str] = []
+
+    def nothing_left() -> bool:
+        left[:] = take(scope).left(before)
+        return not left
+
+    try:
+        wait_for("nothing is left behind", nothing_left, _GRACE_S)
+    except AssertionError:
+        raise AssertionError("left behind:\n  " + "\n  ".join(left)) from None
+
+
+def _processes(scope: Scope) -> frozenset[str]:
+    ours = {p.pid: p for p in processes.descendants(os.getpid())}
+    for process in processes.all_processes().values():
+        if (
+            process.pid != os.getpid()
+            and process.state not in "ZX"
+            and (scope.token in process.command or _in_cgroup(process.pid, scope))
+        ):
+            ours[process.pid] = process
+    return frozenset(f"{p.pid} ({p.start}) {p.command[:300]}" for p in ours.values())
+
+
+def _in_cgroup(pid: int, scope: Scope) -> bool:
+    try:
+        return scope.token in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:  # it has ended
+        return False
+
+
+def _mounts(scope: Scope) -> frozenset[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return frozenset(line.split(" ", 2)[2] for line in lines if scope.token in line)
+
+
+def _cgroups(scope: Scope) -> frozenset[str]:
+    return frozenset(
+        os.path.join(folder, name) for folder, names, _ in os.walk(CGROUPS) for name in names if scope.token in name
+    )
+
+
+def _sockets(scope: Scope) -> frozenset[str]:
+    paths = (line.split(" ", 8)[-1].split()[-1] for line in Path("/proc/net/unix").read_text().splitlines())
+    return frozenset(p for p in paths if scope.token in p)
+
+
+def _names(folder: Path) -> frozenset[str]:
+    return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+
+
+def _files(scope: Scope) -> frozenset[str]:
+    """State directories and what else lies in a state root, plus shared memory with the token in its name."""
+    state = (f"{p}" for p in scope.root.glob("*/*"))
+    shm = (f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if scope.token in name)
+    return frozenset([*state, *shm])
