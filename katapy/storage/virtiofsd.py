@@ -1,11 +1,11 @@
 """virtiofsd: serves the shared directory to one machine. Runs in the supervisor; the daemon in a sandbox of its own.
 
 Two programs have this name: the C one of QEMU up to 7.2, and the Rust one. Both take a listening socket by descriptor.
-The supervisor connects to it at once and takes its name away: nobody else ever can, and QEMU inherits that connection.
+The supervisor connects to it at once and takes its name away: nobody else ever can. QEMU inherits that connection.
 
-Coherence: what a container writes is on the host when write() returns; there is no writeback cache. What the host writes
-is seen by the guest 20 ms later at most, less than any request to the agent takes; with the Rust daemon, which has no
-such choice, at once (docs/decisions/0001-shared-root.md). Locks are the guest's own: the host does not see them.
+Coherence: what a container writes is on the host when write() returns; there is no writeback cache. What the host
+writes is seen by the guest 20 ms later at most, less than any request to the agent takes; with the Rust daemon, which has
+no such choice, at once (docs/decisions/0001-shared-root.md). Locks are the guest's own: the host does not see them.
 """
 
 import contextlib

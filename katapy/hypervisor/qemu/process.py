@@ -1,4 +1,4 @@
-"""A QEMU process: watched, and ended. Runs in the supervisor; asyncio and qemu.qmp are imported only after the spawn."""
+"""A QEMU process: watched, and ended. Supervisor only; imports asyncio and qemu.qmp only after the spawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""spawn_confined with real children. As root they change user, as anybody else only what needs no privilege is looked at."""
+"""spawn_confined with real children, which change their user: as root only."""
 
 import os
 import select
