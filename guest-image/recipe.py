@@ -70,13 +70,13 @@ def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
 def packages_hash() -> str:
     """Names the cached layer of packages, wheels and kernel: image.yaml and the code that makes the layer."""
     names = ("image.yaml", "packages.py", "download-kernel", "kernel.py", "elf.py")
-    return _hash(HERE, [HERE / name for name in names])
+    return content_hash(HERE, [HERE / name for name in names])
 
 
 def image_hash(package: Path) -> str:
     """Names the image: everything it is made of, in this checkout. `package` is the folder of katapy."""
     build_code = [p for p in HERE.iterdir() if p.suffix == ".py" or p.name in ("image.yaml", "init", "download-kernel")]
-    return _hash(package.parent, [*build_code, *guest_part(package)])
+    return content_hash(package.parent, [*build_code, *guest_part(package)])
 
 
 def guest_part(package: Path) -> list[Path]:
@@ -88,7 +88,8 @@ def guest_part(package: Path) -> list[Path]:
     return sorted(found)
 
 
-def _hash(root: Path, paths: Iterable[Path]) -> str:
+def content_hash(root: Path, paths: Iterable[Path]) -> str:
+    """Of the paths relative to `root` and of the contents; the order does not matter."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         content = path.read_bytes()
