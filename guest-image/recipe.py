@@ -84,7 +84,7 @@ def guest_part(package: Path) -> list[Path]:
     found: list[Path] = []
     for name in GUEST_PART:
         path = package / name
-        found += path.rglob("*.py") if path.is_dir() else [path]
+        found += [path] if path.suffix == ".py" else path.rglob("*.py")
     return sorted(found)
 
 

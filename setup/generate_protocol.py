@@ -6,7 +6,7 @@ TARGET defaults to the checkout; the tests give a temporary folder and compare.
 import sys
 from pathlib import Path
 
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROTO = "katapy/protocol/agent.proto"
