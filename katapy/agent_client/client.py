@@ -67,7 +67,8 @@ class AgentClient:
         reply = await self._call(self._stub.Hello, pb.HelloRequest(protocol_version=names.PROTOCOL_VERSION), seconds)
         if reply.protocol_version != names.PROTOCOL_VERSION:
             raise AgentError(
-                f"the guest image speaks protocol {reply.protocol_version}, this katapy {names.PROTOCOL_VERSION}: build the image again"
+                f"the guest image speaks protocol {reply.protocol_version}, "
+                f"this katapy {names.PROTOCOL_VERSION}: build the image again"
             )
         return reply
 
@@ -78,7 +79,9 @@ class AgentClient:
         await self._call(self._stub.DestroySandbox, pb.Empty(), seconds)
 
     async def create_container(self, container_id: str, spec_json: bytes) -> None:
-        await self._call(self._stub.CreateContainer, pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json))
+        await self._call(
+            self._stub.CreateContainer, pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json)
+        )
 
     async def start(self, container_id: str) -> None:
         await self._call(self._stub.StartContainer, pb.ContainerRequest(container_id=container_id))
@@ -112,9 +115,9 @@ class AgentClient:
     async def processes(self, container_id: str) -> pb.ListProcessesReply:
         return await self._call(self._stub.ListProcesses, pb.ContainerRequest(container_id=container_id))
 
-    def stdio(self) -> "grpc.aio.StreamStreamCall[pb.StdioInput, pb.StdioOutput]":
-        """A new Stdio stream; no deadline: it lives as long as the process."""
-        return self._stub.Stdio(metadata=self._metadata)  # type: ignore[return-value]
+    def stdio(self) -> Any:
+        """A new Stdio stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the process."""
+        return self._stub.Stdio(metadata=self._metadata)  # type: ignore[call-arg]  # the stubs want an iterator
 
     async def events(self) -> AsyncIterator[pb.Event]:
         """OOM and exit events until the channel closes. Raises as the calls do."""

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from katapy.errors import HypervisorError
 
@@ -30,10 +30,10 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._accept())
 
-    def _spawn(self, work: "asyncio.Future[None] | Awaitable[None]") -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)  # type: ignore[arg-type]
-        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _accept(self) -> None:
         while True:

@@ -1,6 +1,8 @@
-"""One process's stdin, stdout and stderr: host descriptors on one side, the agent's Stdio stream on the other. Supervisor only.
+"""One process's stdin, stdout and stderr: host descriptors on one side, the agent's Stdio stream on the other.
+Supervisor only.
 
-The descriptors are the caller's own (pipes, files, terminals). They can't be made non-blocking: the flag belongs to the open file
+The descriptors are the caller's own (pipes, files, terminals). They can't be made non-blocking: the flag belongs to
+the open file
 and so to the caller too. Reads and writes that may block run in threads; the stream waits for them, so that a slow
 reader slows the process in the guest down and memory stays bounded.
 """
@@ -140,10 +142,15 @@ class StdioPump:
             await self._loop.run_in_executor(self._writer, write_all, fd, data)
         except OSError:
             self._broken.add(fd)
-            await self._send(pb.StdioInput(close_output=pb.CloseOutput(stdout=fd == self._fds.stdout, stderr=fd == self._fds.stderr)))
+            await self._send(
+                pb.StdioInput(close_output=pb.CloseOutput(stdout=fd == self._fds.stdout, stderr=fd == self._fds.stderr))
+            )
 
     def _read_stdin(self, fd: int) -> None:
-        """Thread. Ends at end of file, at an error, or when the pump stops; closes `fd` and its end of the stop pipe."""
+        """Thread.
+
+        Ends at end of file, at an error, or when the pump stops; closes `fd` and its end of the stop pipe.
+        """
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         poll.register(self._stop_r, select.POLLIN)

@@ -1,6 +1,7 @@
 """What `create` and `run` share: from a bundle to a container that is created, or to nothing at all. CLI only.
 
-In order: plan (pure) - reserve the id - cgroup - fork the supervisor, which starts the machine - stand-in - hooks, while the guest
+In order: plan (pure) - reserve the id - cgroup - fork the supervisor, which starts the machine - stand-in - hooks,
+while the guest
 boots - `create` over the control socket. Whatever fails, the ExitStack takes back what was done.
 """
 
@@ -51,7 +52,10 @@ class Created:
 
 
 def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
-    """Creates the container. `publish(pid)` runs last and belongs to it: if it fails, nothing was created. Raises KatapyError."""
+    """Creates the container.
+
+    `publish(pid)` runs last and belongs to it: if it fails, nothing was created. Raises KatapyError.
+    """
     origin = time.monotonic()
     check_id(options.id)
     bundle = load_bundle(options.bundle)

@@ -1,4 +1,7 @@
-"""`katapy exec`: a process in a running container. Foreground: its output and exit status; --detach: a stand-in that goes on."""
+"""`katapy exec`: a process in a running container.
+
+Foreground: its output and exit status; --detach: a stand-in that goes on.
+"""
 
 import contextlib
 import os

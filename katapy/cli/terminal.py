@@ -37,14 +37,17 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
 def check_console_socket(path: str, terminal: bool, detach: bool) -> None:
     """The combinations that runc refuses, in its words. Raises UsageError."""
     if terminal and detach and not path:
-        raise UsageError("cannot allocate tty if runc will detach without setting console socket".replace("runc", "katapy"))
+        raise UsageError(
+            "cannot allocate tty if runc will detach without setting console socket".replace("runc", "katapy")
+        )
     if path and not (terminal and detach):
         raise UsageError("cannot use console socket if katapy will not detach or allocate tty")
 
 
 @contextlib.contextmanager
 def raw_terminal(fd: int) -> Iterator[None]:
-    """The caller's terminal without echo, line editing and signals while the block runs; anything else is left alone."""
+    """The caller's terminal without echo, line editing and signals while the block runs; anything else is left
+    alone."""
     if not os.isatty(fd):
         yield
         return

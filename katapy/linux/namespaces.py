@@ -1,4 +1,7 @@
-"""Namespaces by name: join, unshare, host name, controlling terminal. Any process of host or guest; os has these from 3.12 only."""
+"""Namespaces by name: join, unshare, host name, controlling terminal.
+
+Any process of host or guest; os has these from 3.12 only.
+"""
 
 import ctypes
 import fcntl

@@ -1,4 +1,5 @@
-"""What a pod's author may ask for by annotations: nothing, unless the configuration lists that very annotation. Pure; runs in the CLI.
+"""What a pod's author may ask for by annotations: nothing, unless the configuration lists that very annotation. Pure;
+runs in the CLI.
 
 Annotations come from pod authors, not from administrators (docs/threat-model.md).
 """
@@ -22,7 +23,10 @@ class Sizing:
 
 
 def sizing(annotations: Mapping[str, str], allowed: Collection[str], default: Sizing) -> Sizing:
-    """`default`, changed by the annotations that are allowed. Raises Unsupported (not allowed or not known), SpecError (value)."""
+    """`default`, changed by the annotations that are allowed.
+
+    Raises Unsupported (not allowed or not known), SpecError (value).
+    """
     asked = {k: v for k, v in annotations.items() if k.startswith(PREFIX)}
     for name in asked:
         if name not in KNOWN:
@@ -36,5 +40,7 @@ def sizing(annotations: Mapping[str, str], allowed: Collection[str], default: Si
 def _number(name: str, value: str) -> int:
     least, greatest = KNOWN[name]
     if not (value.isascii() and value.isdigit() and len(value) <= 9 and least <= int(value) <= greatest):
-        raise SpecError(f"annotation {name}: {value[:40]!r} is not a number from {least} to {greatest}", "$.annotations")
+        raise SpecError(
+            f"annotation {name}: {value[:40]!r} is not a number from {least} to {greatest}", "$.annotations"
+        )
     return int(value)

@@ -148,7 +148,10 @@ class Container:
         return await self._agent.stats(self.id)
 
     async def exec(self, request: Mapping[str, Any], fds: Descriptors, standin_fd: int) -> str:
-        """Starts a process and takes over the descriptors; its id. Raises WrongStatus, SpecError, what the agent raises."""
+        """Starts a process and takes over the descriptors; its id.
+
+        Raises WrongStatus, SpecError, what the agent raises.
+        """
         try:
             advance(self.id, self.status, Action.EXEC_PAUSED if request.get("ignore_paused") else Action.EXEC)
             process = exec_process(self.plan.process, request)

@@ -1,4 +1,7 @@
-"""The process object of an exec: from a file, or from the container's own process and flags. Pure; runs in the supervisor."""
+"""The process object of an exec: from a file, or from the container's own process and flags.
+
+Pure; runs in the supervisor.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -5,7 +5,7 @@ import os
 from katapy.config import Config
 from katapy.errors import HostError
 from katapy.hypervisor.qemu import probe
-from katapy.hypervisor.vm import ShareType, Transport
+from katapy.hypervisor.vm import Accelerator, ShareType, Transport
 from katapy.sandbox.plan import HostFacts
 from katapy.storage.probe import find_virtiofsd
 from katapy.storage.virtiofsd import Virtiofsd
@@ -15,7 +15,8 @@ def host_facts(config: Config) -> HostFacts:
     """Raises HostError if the host lacks what is needed, or what the configuration demands."""
     arch = probe.host_arch()
     qemu = probe.find_qemu(config.hypervisor.binary, arch)
-    accelerator = probe.choose_accelerator(config.hypervisor.accelerator, qemu).accelerator
+    choice = probe.choose_accelerator(config.hypervisor.accelerator, qemu)
+    accelerator = choice.accelerator
     share, virtiofsd = choose_share(config)
     wanted_cpu = config.hypervisor.cpu
     return HostFacts(
@@ -29,7 +30,16 @@ def host_facts(config: Config) -> HostFacts:
         virtiofsd=virtiofsd,
         groups=probe.device_groups(accelerator),
         generation_id=probe.has_sound_generation_id(accelerator, qemu),
+        warning=_warning(choice),
     )
+
+
+def _warning(choice: probe.AcceleratorChoice) -> str:
+    """For supervisor.log and `katapy check`: what `create` prints would end up in the container's own log."""
+    if choice.accelerator is Accelerator.KVM:
+        return ""
+    more = f"; {choice.warning}" if choice.warning else ""
+    return f"guests are emulated, ten times slower than with KVM: {choice.reason}{more}"
 
 
 def choose_transport(config: Config) -> Transport:

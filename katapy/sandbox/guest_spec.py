@@ -5,7 +5,8 @@ What changes, and why:
 - a bind on /dev/shm of a host tmpfs becomes a tmpfs of that size in the guest: memory can't be shared with the host;
 - paths of namespaces go: a host's namespace means nothing in the guest, what they stand for is arranged by the sandbox;
 - hooks but startContainer go: the host runs them (katapy/sandbox/hooks.py);
-- security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall (docs/limitations.md);
+- security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall
+  (docs/limitations.md);
 - cgroupsPath becomes the guest's own.
 Everything else is passed on as it stands, fields unknown to katapy too.
 """
@@ -27,7 +28,8 @@ def guest_container_dir(container_id: str) -> str:
 
 
 def guest_spec(spec: Json, container_id: str, binds: dict[int, str], shm_bytes: dict[int, int]) -> Json:
-    """The document for crun. `binds`: index in spec.mounts -> guest path; `shm_bytes`: index -> size of the tmpfs to make.
+    """The document for crun. `binds`: index in spec.mounts -> guest path; `shm_bytes`: index -> size of the tmpfs to
+    make.
 
     Raises Unsupported for what can't be done in a guest.
     """

@@ -1,4 +1,5 @@
-"""From a SandboxPlan to a machine that boots: mounts, virtiofsd, QEMU. Supervisor only, before asyncio and grpc are imported.
+"""From a SandboxPlan to a machine that boots: mounts, virtiofsd, QEMU. Supervisor only, before asyncio and grpc are
+imported.
 
 Everything is entered into the caller's ExitStack, so that a failure, or the end, undoes it in reverse.
 """
@@ -51,7 +52,10 @@ def load_image(directory: str) -> Image:
 
 
 def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack) -> Machine:
-    """Starts the machine with the first container's root file system and mounts shared. Raises HostError and its like."""
+    """Starts the machine with the first container's root file system and mounts shared.
+
+    Raises HostError and its like.
+    """
     enter_private_mounts()
     image = load_image(config.image.dir)
     shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
@@ -59,7 +63,9 @@ def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: cont
     spec = machine_spec(plan, config, image, shared.directory, os.getpid())
     virtiofs = None
     if plan.facts.virtiofsd is not None:
-        daemon = stack.enter_context(contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory)))
+        daemon = stack.enter_context(
+            contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory))
+        )
         virtiofs = daemon.connection.fileno()
     vm = stack.enter_context(contextlib.closing(load_driver(config.hypervisor.driver).spawn(spec, directory, virtiofs)))
     secret = os.urandom(32).hex()
@@ -75,7 +81,11 @@ def share_container(shared: SharedDirectory, plan: SandboxPlan) -> None:
 
 
 def machine_spec(plan: SandboxPlan, config: Config, image: Image, served: str, pid: int) -> VmSpec:
-    """Pure. `pid`: the supervisor's; QEMU's user is the first of the configured range plus it, so no two machines share one."""
+    """Pure.
+
+    `pid`: the supervisor's; QEMU's user is the first of the configured range plus it, so no two machines share
+    one.
+    """
     facts = plan.facts
     uid = config.users.first_uid + pid
     return VmSpec(

@@ -1,4 +1,5 @@
-"""plan(): from an id, a bundle, the configuration and facts about the host to a frozen SandboxPlan. Pure; runs in the CLI.
+"""plan(): from an id, a bundle, the configuration and facts about the host to a frozen SandboxPlan. Pure; runs in the
+CLI.
 
 After it nothing reads argv, environment, configuration or the spec again. Effects take a piece of the plan.
 """
@@ -23,7 +24,7 @@ _PROPAGATED = {"shared", "rshared"}
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What `plan` has to know of the host: found by probes before it."""
+    """What `plan` has to know of the host: found by probes before it. `warning`: one sentence for the log, or empty."""
 
     cpus: int
     arch: str
@@ -35,6 +36,7 @@ class HostFacts:
     virtiofsd: Virtiofsd | None
     groups: tuple[int, ...]
     generation_id: bool
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ class SandboxPlan:
     container: ContainerPlan
 
 
-def plan_container(container_id: str, bundle: str, spec: Mapping[str, Any], sources: Mapping[int, Source]) -> ContainerPlan:
+def plan_container(
+    container_id: str, bundle: str, spec: Mapping[str, Any], sources: Mapping[int, Source]
+) -> ContainerPlan:
     """The container of a validated spec. Raises Unsupported, SpecError."""
     mounts = spec.get("mounts") or []
     shared = {i: s for i, s in sources.items() if s.kind in (SourceKind.DIRECTORY, SourceKind.FILE)}
@@ -112,7 +116,10 @@ def plan_sandbox(container: ContainerPlan, spec: Mapping[str, Any], sizing: Sizi
     """The machine for a single container. Raises Unsupported."""
     kinds = {kind for kind, _ in container.namespaces}
     if "network" not in kinds:
-        raise Unsupported("host networking is not supported: a virtual machine has a network stack of its own; add a network namespace to the spec")
+        raise Unsupported(
+            "host networking is not supported: a virtual machine has a network stack of its own; "
+            "add a network namespace to the spec"
+        )
     resources = (spec.get("linux") or {}).get("resources") or {}
     return SandboxPlan(
         id=container.id,
@@ -130,7 +137,9 @@ def _join(bundle: str, path: str) -> str:
 def _bind(index: int, source: str, mount: Mapping[str, Any]) -> BindPlan:
     options = mount.get("options") or []
     if not _PROPAGATED.isdisjoint(options):
-        raise Unsupported(f"mount of {mount['destination']}: shared propagation is not supported: mounts made in a guest stay there")
+        raise Unsupported(
+            f"mount of {mount['destination']}: shared propagation is not supported: mounts made in a guest stay there"
+        )
     readonly = not {"ro", "rro"}.isdisjoint(options) and "rw" not in options
     return BindPlan(index, source, readonly, "rbind" in options)
 

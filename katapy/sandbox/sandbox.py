@@ -1,4 +1,7 @@
-"""A sandbox: one machine, its agent, its containers. The only orchestration; both front doors drive this. Supervisor only."""
+"""A sandbox: one machine, its agent, its containers.
+
+The only orchestration; both front doors drive this. Supervisor only.
+"""
 
 import asyncio
 import contextlib
@@ -209,7 +212,8 @@ class Sandbox:
         self._vm.kill()
 
     async def events(self, container: Container, interval_s: float) -> AsyncIterator[tuple[str, pb.StatsReply | None]]:
-        """("stats", reply) at once and every `interval_s` seconds, ("oom", None) as it happens, until the container ends."""
+        """("stats", reply) at once and every `interval_s` seconds, ("oom", None) as it happens, until the container
+        ends."""
         queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1024)
         self._subscribers.add(queue)
         try:
@@ -238,7 +242,8 @@ class Sandbox:
     # -- end ------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
-        """The machine goes, the states are saved, and only then the stand-ins: whoever waits for them finds all of it done."""
+        """The machine goes, the states are saved, and only then the stand-ins: whoever waits for them finds all of it
+        done."""
         await self.stop_machine(flush=True)
         for container in self.containers.values():
             self._on_change(container)
@@ -254,5 +259,5 @@ class Sandbox:
         self._vm.kill()
         await self._vm.wait()
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(None)
         self._release_host()

@@ -1,4 +1,7 @@
-"""What the sources of a bundle's bind mounts and its devices are on this host. Runs in the CLI, before `plan`, which is pure."""
+"""What the sources of a bundle's bind mounts and its devices are on this host.
+
+Runs in the CLI, before `plan`, which is pure.
+"""
 
 import os
 import stat
@@ -29,7 +32,10 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`path` is absolute, on the host, or in the guest for kind DEVICE. `size`: bytes of the tmpfs behind it (kind SHM), else 0."""
+    """`path` is absolute, on the host, or in the guest for kind DEVICE.
+
+    `size`: bytes of the tmpfs behind it (kind SHM), else 0.
+    """
 
     kind: SourceKind
     path: str
@@ -42,7 +48,10 @@ def is_bind(mount: Mapping[str, Any]) -> bool:
 
 
 def inspect_sources(mounts: Sequence[Mapping[str, Any]], bundle: str) -> dict[int, Source]:
-    """Index in `mounts` -> its source, for every bind. Raises HostError (absent), Unsupported (socket, device, FIFO)."""
+    """Index in `mounts` -> its source, for every bind.
+
+    Raises HostError (absent), Unsupported (socket, device, FIFO).
+    """
     return {i: _inspect(m, bundle) for i, m in enumerate(mounts) if is_bind(m)}
 
 

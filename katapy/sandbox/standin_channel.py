@@ -9,7 +9,10 @@ _MAX_LINE = 64
 
 
 class StandinChannel:
-    """Owns `fd`. Calls `on_signal(number)` for each line, `on_death()` when the stand-in was killed. In the running loop."""
+    """Owns `fd`.
+
+    Calls `on_signal(number)` for each line, `on_death()` when the stand-in was killed. In the running loop.
+    """
 
     def __init__(self, fd: int, on_signal: Callable[[int], None], on_death: Callable[[], None]) -> None:
         self._fd = fd

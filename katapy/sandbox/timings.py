@@ -1,4 +1,7 @@
-"""Milestones of one start, in seconds since `create` was called. Filled in by CLI and supervisor alike (they share the clock)."""
+"""Milestones of one start, in seconds since `create` was called.
+
+Filled in by CLI and supervisor alike (they share the clock).
+"""
 
 import time
 

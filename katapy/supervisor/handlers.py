@@ -1,4 +1,7 @@
-"""Control messages -> Sandbox, one function per message. Supervisor only; the table of messages is in docs/design.md."""
+"""Control messages -> Sandbox, one function per message.
+
+Supervisor only; the table of messages is in docs/design.md.
+"""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -40,7 +43,17 @@ class Handlers:
         self._first = first
 
     def operations(self) -> dict[str, Operation]:
-        plain = (self.start, self.exec, self.kill, self.pause, self.resume, self.update, self.ps, self.stats, self.delete)
+        plain = (
+            self.start,
+            self.exec,
+            self.kill,
+            self.pause,
+            self.resume,
+            self.update,
+            self.ps,
+            self.stats,
+            self.delete,
+        )
         table = {handler.__name__: Operation(handler) for handler in plain}
         return {**table, "create": Operation(self.create), "events": Operation(self.events)}
 

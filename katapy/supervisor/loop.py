@@ -6,9 +6,12 @@ import json
 import logging
 import os
 
+from katapy.agent_client.relay import Relay, vsock_dial
 from katapy.control.messages import Fields
 from katapy.control.server import ControlServer, Descriptors, Operation
 from katapy.errors import KatapyError, NotFound
+from katapy.hypervisor.vm import Transport
+from katapy.protocol import names
 from katapy.sandbox import store
 from katapy.sandbox.container import Container
 from katapy.sandbox.lifecycle import Status
@@ -41,17 +44,30 @@ class Loop:
         self._created = False
         self._done = asyncio.Event()
         self._sandbox: Sandbox | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def run(self, listener: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
         asyncio.get_running_loop().add_reader(self._lifeline, self._lifeline_ended)
+        if self._task.plan.facts.warning:
+            logging.getLogger(__name__).warning("%s", self._task.plan.facts.warning)
+        relay = self._start_relay()
         server = ControlServer(listener, self._operations())
         server.start()
         await self._done.wait()
         if self._sandbox is not None and not self._sandbox.ended.is_set():
             await self._sandbox.stop_machine()
         await server.close(_ANSWERS_S)
+        if relay is not None:
+            await relay.close()
         self._stack.close()
+
+    def _start_relay(self) -> Relay | None:
+        """Over vsock, the way to the agent is ours to make; over serial it is QEMU's own socket."""
+        if self._machine is None or self._task.plan.facts.transport is not Transport.VSOCK:
+            return None
+        vm, limit = self._machine.vm, self._task.config.timeouts.boot_s
+        return Relay(vm.agent_socket, vsock_dial(vm.cid, names.AGENT_VSOCK_PORT, limit))
 
     def _operations(self) -> dict[str, Operation]:
         if self._machine is None:
@@ -84,7 +100,7 @@ class Loop:
             raise
         self._created = True
         self._keep_timings()
-        asyncio.get_running_loop().create_task(self._until_ended(self._sandbox)).add_done_callback(lambda _: None)
+        self._ending = asyncio.create_task(self._until_ended(self._sandbox))
         return dict(answer)
 
     async def _until_ended(self, sandbox: Sandbox) -> None:

@@ -1,10 +1,10 @@
-"""The supervisor's life: starts the machine, serves the control socket, ends with the sandbox. The forked child of `create`.
+"""The supervisor's life: starts the machine, serves the control socket, ends with the sandbox. The forked child of
+`create`.
 
 The machine is started first, by code that imports neither asyncio nor grpc; those are imported while the guest boots.
 """
 
 import contextlib
-
 
 from katapy.errors import KatapyError
 from katapy.sandbox.machine import Machine, start_machine
@@ -28,5 +28,3 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
         from katapy.supervisor.loop import Loop
 
         asyncio.run(Loop(task, machine, failure, stack.pop_all(), lifeline).run(listener))
-
-

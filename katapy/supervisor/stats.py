@@ -29,7 +29,8 @@ def process(entry: pb.Process) -> Json:
 
 
 def runc_stats(reply: pb.StatsReply) -> Json:
-    """The `data` of runc's stats event; fields that a guest with cgroup v2 can't know are zero or empty, as runc's are."""
+    """The `data` of runc's stats event; fields that a guest with cgroup v2 can't know are zero or empty, as runc's
+    are."""
     return {
         "cpu": {
             "usage": {
@@ -52,7 +53,8 @@ def runc_stats(reply: pb.StatsReply) -> Json:
         "pids": {"current": reply.pids_current, **({"limit": reply.pids_limit} if reply.pids_limit else {})},
         "blkio": _blkio(reply),
         "hugetlb": {
-            printable(size, 16): {"usage": h.usage, "max": h.peak, "failcnt": h.failures} for size, h in reply.hugetlb.items()
+            printable(size, 16): {"usage": h.usage, "max": h.peak, "failcnt": h.failures}
+            for size, h in reply.hugetlb.items()
         },
         "intel_rdt": {},
         "network_interfaces": None,
@@ -78,7 +80,14 @@ def _usage(limit: int, usage: int, peak: int, failures: int) -> Json:
 
 
 def _cpuset(reply: pb.StatsReply) -> Json:
-    flags = ("cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page", "memory_spread_slab")
+    flags = (
+        "cpu_exclusive",
+        "mem_hardwall",
+        "mem_exclusive",
+        "memory_migrate",
+        "memory_spread_page",
+        "memory_spread_slab",
+    )
     return {
         "cpus": _numbers(reply.cpuset_cpus),
         "mems": _numbers(reply.cpuset_mems),

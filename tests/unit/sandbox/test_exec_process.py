@@ -34,7 +34,9 @@ def test_flags_start_from_the_containers_process() -> None:
 
 
 def test_flags_change_it() -> None:
-    process = from_flags(cwd="/", env=["B=2"], user="1:2", additional_gids=[9], caps=["CAP_CHOWN"], tty=True, no_new_privs=True)
+    process = from_flags(
+        cwd="/", env=["B=2"], user="1:2", additional_gids=[9], caps=["CAP_CHOWN"], tty=True, no_new_privs=True
+    )
     assert process["cwd"] == "/"
     assert process["env"] == ["PATH=/bin", "A=1", "B=2"]
     assert process["user"] == {"uid": 1, "gid": 2, "additionalGids": [7, 9]}

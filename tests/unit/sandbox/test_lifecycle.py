@@ -18,7 +18,7 @@ def test_nothing_leaves_stopped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "action", "message"),
+    "status, action, message",
     [
         (Status.RUNNING, Action.START, "cannot start an already running container"),
         (Status.STOPPED, Action.START, "cannot start a container that has stopped"),

@@ -97,7 +97,7 @@ def test_fields_that_katapy_does_not_know_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("linux", "words"),
+    "linux, words",
     [
         ({"namespaces": [{"type": "network"}, {"type": "pid", "path": "/proc/1/ns/pid"}]}, "joining the pid namespace"),
         ({"namespaces": [{"type": "network"}, {"type": "user", "path": "/x"}]}, "joining the user namespace"),
@@ -126,7 +126,7 @@ def test_host_networking_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resources", "expected"),
+    "resources, expected",
     [
         ({}, (1, 512)),
         ({"memory": {"limit": 100 << 20}}, (1, 512)),
