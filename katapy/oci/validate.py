@@ -26,6 +26,7 @@ PROPAGATIONS = frozenset(
 ) | {""}
 DEVICE_TYPES = frozenset("cubp")
 HOOK_KINDS = ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop")
+_SWAPPED = str.maketrans("./", "/.")
 MAX_HOSTNAME = 64
 """__NEW_UTS_LEN of the kernel."""
 
@@ -180,7 +181,7 @@ def _check_linux(linux: Linux, kinds: dict[str, str]) -> None:
 
 def _check_sysctl(key: str, kinds: dict[str, str]) -> None:
     name, at = _dotted(key), "$.linux.sysctl"
-    if ".." in name.split("/") or "\0" in name:
+    if {"", ".", ".."} & set(name.translate(_SWAPPED).split("/")) or "\0" in name:
         raise SpecError(f'sysctl "{key}" is not a name', at)
     if name in IPC_SYSCTLS or name.startswith("fs.mqueue."):
         if "ipc" not in kinds:
@@ -200,7 +201,7 @@ def _check_sysctl(key: str, kinds: dict[str, str]) -> None:
 def _dotted(key: str) -> str:
     """net/ipv4/conf/eth0.1/x and net.ipv4.conf.eth0/1.x are the same: the first separator decides, as in sysctl(8)."""
     first = next((c for c in key if c in "./"), ".")
-    return key if first == "." else key.translate(str.maketrans("./", "/."))
+    return key if first == "." else key.translate(_SWAPPED)
 
 
 def _no_nul(texts: Iterable[str], path: str) -> None:

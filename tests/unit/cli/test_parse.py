@@ -77,7 +77,7 @@ def test_refused(line: str, message: str, verb: str) -> None:
 
 @pytest.mark.parametrize("line", ["foo", "help foo", "--debug st c1"])
 def test_unknown_verbs_exit_with_3(line: str) -> None:
-    with pytest.raises(UnknownVerb, match="No help topic for '(foo|st)'") as caught:
+    with pytest.raises(UnknownVerb, match=r"No help topic for '(foo|st)'") as caught:
         parsed(line)
     assert caught.value.exit_status == 3
 
