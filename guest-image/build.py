@@ -30,24 +30,19 @@ IMAGES_KEPT = 3
 def build(output: Path) -> Path:
     """Makes the image of this checkout unless it is there, and points `current` at it. Returns its folder."""
     what = recipe.load()
-    inputs = recipe.image_hash(PACKAGE)
+    guest_files = recipe.guest_part(PACKAGE)
+    inputs = recipe.image_hash(guest_files)
     target, layer = output / inputs, output / "layers" / recipe.packages_hash()
     output.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         with _locked(output):
             _clear_leftovers(output)
             _once(layer, lambda folder: packages.make_layer(what, folder))
-            _once(target, lambda folder: _make_image(what, layer, inputs, folder))
+            _once(target, lambda folder: image.make_image(what, layer, guest_files, inputs, folder))
             _switch(output / "current", inputs)
             _remove_older(output, layer)
     _switch(output / "current", inputs)
     return target
-
-
-def _make_image(what: recipe.Recipe, layer: Path, inputs: str, folder: Path) -> None:
-    image.make_image(what, layer, PACKAGE, inputs, folder)
-    if recipe.image_hash(PACKAGE) != inputs:
-        raise BuildError("files of the image were edited while it was built: build again")
 
 
 def _remove_older(output: Path, keep: Path) -> None:

@@ -3,25 +3,26 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import cpio
 from packages import EPOCH, compile_tree
-from recipe import HERE, Recipe, guest_part
+from recipe import HERE, Recipe
 from steps import run, step
 
 UUID = "6b617461-7079-4000-8000-000000000001"
 FILES = ("vmlinux", "initrd", "rootfs.erofs")
 
 
-def make_image(recipe: Recipe, layer: Path, package: Path, inputs: str, target: Path) -> None:
+def make_image(recipe: Recipe, layer: Path, guest_files: Mapping[str, bytes], inputs: str, target: Path) -> None:
     """Fills the empty folder `target`. Raises BuildError."""
     shutil.copy(layer / "kernel/vmlinux", target)
     (target / "initrd").write_bytes(initrd(recipe, layer))
     root = target / "root"
     with step("agent"):
         shutil.copytree(layer / "root", root, symlinks=True)
-        _add_agent(recipe, root, package, inputs)
+        _add_agent(recipe, root, guest_files, inputs)
     with step("root file system"):
         run(["mkfs.erofs", "--quiet", "-x-1", "--all-root", f"-T{EPOCH}", f"-U{UUID}",
              str(target / "rootfs.erofs"), str(root)])  # fmt: skip
@@ -45,13 +46,12 @@ def initrd(recipe: Recipe, layer: Path) -> bytes:
     )
 
 
-def _add_agent(recipe: Recipe, root: Path, package: Path, inputs: str) -> None:
+def _add_agent(recipe: Recipe, root: Path, guest_files: Mapping[str, bytes], inputs: str) -> None:
     home = root / "usr/lib/katapy"
     shutil.copy(HERE / "agent-main.py", home)
-    for source in guest_part(package):
-        target = home / "katapy" / source.relative_to(package)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
+    for name, content in guest_files.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(content)
     compile_tree(root, recipe.python, ["/usr/lib/katapy/katapy"])
     (root / "etc/katapy-image.json").write_text(json.dumps({"version": recipe.version, "inputs": inputs}) + "\n")
     for path in [home, *home.rglob("*")]:  # the umask of whoever builds must not show

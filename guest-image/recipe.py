@@ -1,7 +1,7 @@
 """image.yaml as a frozen value, and the hashes that name its layers. Build host; pure but for reading files."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -70,28 +70,28 @@ def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
 def packages_hash() -> str:
     """Names the cached layer of packages, wheels and kernel: image.yaml and the code that makes the layer."""
     names = ("image.yaml", "packages.py", "download-kernel", "kernel.py", "elf.py")
-    return content_hash(HERE, [HERE / name for name in names])
+    return content_hash({name: (HERE / name).read_bytes() for name in names})
 
 
-def image_hash(package: Path) -> str:
-    """Names the image: everything it is made of, in this checkout. `package` is the folder of katapy."""
-    build_code = [p for p in HERE.iterdir() if p.suffix == ".py" or p.name in ("image.yaml", "init", "download-kernel")]
-    return content_hash(package.parent, [*build_code, *guest_part(package)])
+def image_hash(guest_files: Mapping[str, bytes]) -> str:
+    """Names the image: everything it is made of, in this checkout."""
+    build_code = {p.name: p.read_bytes() for p in HERE.iterdir() if p.suffix in (".py", ".yaml", "") and p.is_file()}
+    return content_hash({**build_code, **guest_files})
 
 
-def guest_part(package: Path) -> list[Path]:
-    """Files of katapy that the guest gets, sorted."""
-    found: list[Path] = []
+def guest_part(package: Path) -> dict[str, bytes]:
+    """The files of katapy that the guest gets, by path relative to the folder `package`. Read once, so that the
+    name of an image is true also if somebody edits while it is built."""
+    paths: list[Path] = []
     for name in GUEST_PART:
         path = package / name
-        found += [path] if path.suffix == ".py" else path.rglob("*.py")
-    return sorted(found)
+        paths += [path] if path.suffix == ".py" else path.rglob("*.py")
+    return {f"{package.name}/{path.relative_to(package)}": path.read_bytes() for path in sorted(paths)}
 
 
-def content_hash(root: Path, paths: Iterable[Path]) -> str:
-    """Of the paths relative to `root` and of the contents; the order does not matter."""
+def content_hash(files: Mapping[str, bytes]) -> str:
+    """Of names and contents; the order does not matter."""
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
