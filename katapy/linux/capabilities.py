@@ -4,6 +4,7 @@ Dropping is one-way. Every failure is an OSError that names the call.
 """
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterable
 
@@ -86,15 +87,14 @@ def mask(names: Iterable[str]) -> int:
 def limit_bounding_set(keep: int) -> None:
     """Drops every capability but those of the mask `keep` from the bounding set. Needs CAP_SETPCAP. Raises OSError."""
     for number in range(64):
-        if keep >> number & 1:
-            continue
         try:
-            if prctl(_PR_CAPBSET_READ, number):
-                prctl(_PR_CAPBSET_DROP, number)
-        except OSError:
-            if number <= _last_known():
-                raise
-            return  # the kernel knows no more
+            held = prctl(_PR_CAPBSET_READ, number)
+        except OSError as e:
+            if e.errno == errno.EINVAL:
+                return  # the kernel knows no more
+            raise
+        if held and not keep >> number & 1:
+            prctl(_PR_CAPBSET_DROP, number)
 
 
 def set_capabilities(keep: int) -> None:
@@ -113,8 +113,3 @@ def set_ambient(keep: int) -> None:
     for number in range(64):
         if keep >> number & 1:
             prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
-
-
-def _last_known() -> int:
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as f:
-        return int(f.read())

@@ -1,9 +1,11 @@
 """The QEMU driver: from a VmSpec to a process that runs. Runs in the supervisor, before asyncio is imported."""
 
 import dataclasses
+import functools
 
 from katapy.hypervisor.qemu.cmdline import build_argv
 from katapy.hypervisor.qemu.descriptors import QemuEnds
+from katapy.hypervisor.qemu.jail import enter_jail, jail_entries
 from katapy.hypervisor.qemu.process import QemuVm
 from katapy.hypervisor.vm import ShareType, VmSpec
 from katapy.linux.process import Confinement, spawn_confined
@@ -11,7 +13,7 @@ from katapy.linux.process import Confinement, spawn_confined
 _NOFILE = 4096
 
 _NINEP_CAPABILITIES = frozenset({"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID"})
-"""With 9p it is QEMU itself that makes files of any owner; jail.py then leaves it little to reach."""
+"""With 9p it is QEMU itself that makes files of any owner; its jail leaves it nothing but the share to do it in."""
 
 
 class QemuDriver:
@@ -21,7 +23,13 @@ class QemuDriver:
         """See vm.Driver.spawn. A QEMU that is refused its command line is noticed by `connect`. Raises HostError."""
         with QemuEnds(spec, state_dir, virtiofs) as ends:
             argv = build_argv(dataclasses.replace(spec, cid=ends.cid), ends.numbers)
-            child = spawn_confined(argv, _confinement(spec), descriptors=ends.mapping, stderr=ends.stderr)
+            child = spawn_confined(
+                argv,
+                _confinement(spec),
+                descriptors=ends.mapping,
+                stderr=ends.stderr,
+                prepare=functools.partial(enter_jail, jail_entries(spec), state_dir),
+            )
         return QemuVm(spec, child, ends.host, state_dir, ends.agent_socket, ends.cid)
 
 
@@ -33,6 +41,6 @@ def _confinement(spec: VmSpec) -> Confinement:
         gid=spec.gid,
         groups=spec.groups,
         capabilities=_NINEP_CAPABILITIES if ninep else frozenset(),
-        namespaces=("network", "ipc", *(("mount",) if ninep else ())),
+        namespaces=("mount", "network", "ipc"),
         nofile=_NOFILE,
     )
