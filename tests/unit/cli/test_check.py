@@ -1,0 +1,81 @@
+"""check and env: every check reports, whatever the host is like, and failures decide the exit status."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from katapy import config
+from katapy.cli import check
+from katapy.errors import HostError
+
+Katapy = Callable[..., Any]
+CONFIG = config.Config()
+
+
+def image(folder: Path) -> config.Config:
+    parts = {name: name.encode() for name in ("vmlinux", "initrd", "rootfs.erofs")}
+    for name, content in parts.items():
+        (folder / name).write_bytes(content)
+    described = {
+        "version": "7",
+        "kernel_release": "6.12",
+        "kernel_parameters": [],
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()},
+    }
+    (folder / "image.json").write_text(json.dumps(described))
+    return config.Config(image=config.Image(dir=str(folder)))
+
+
+def test_an_image_is_verified(tmp_path: Path) -> None:
+    conf = image(tmp_path)
+    assert check.check_image(conf, "") == check.Finding("ok", f"{tmp_path}: version 7, kernel 6.12")
+    (tmp_path / "initrd").write_bytes(b"other")
+    with pytest.raises(HostError, match=r"initrd is not what image\.json describes: build it with `make image`"):
+        check.check_image(conf, "")
+
+
+def test_every_check_reports_and_never_raises(katapy: Katapy) -> None:
+    result = katapy("check")
+    lines = result.out.splitlines()
+    assert len(lines) == len(check.CHECKS) + 2
+    assert all(line.split()[0] in ("ok", "warning", "failure") for line in lines[:-1])
+    assert result.status == (1 if "failure" in {line.split()[0] for line in lines[:-1]} else 0)
+    assert lines[-1] == "ready" or lines[-1].startswith("not ready: ")
+
+
+def test_a_failure_is_the_exit_status(katapy: Katapy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(conf: config.Config, root: str) -> check.Finding:
+        raise HostError("can't find qemu")
+
+    monkeypatch.setattr(check, "CHECKS", {"qemu": missing})
+    result = katapy("check")
+    assert result.status == 1
+    assert "failure  qemu           can't find qemu\nnot ready: qemu\n" in result.out
+
+
+def test_a_bad_configuration(katapy: Katapy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KATAPY_CONFIG", raising=False)
+    file = tmp_path / "k.yaml"
+    file.write_text("foo: 1")
+    monkeypatch.setenv("KATAPY_CONFIG", "")  # restored afterwards: --config sets it
+    result = katapy("--config", str(file), "check")
+    assert result.status == 1
+    assert "foo: unknown setting" in result.out
+    assert "foo: unknown setting" in katapy("--config", str(file), "env").err
+
+
+def test_memory_and_state_root() -> None:
+    big = config.Config(hypervisor=config.Hypervisor(memory_mib=2**31))
+    assert check.check_memory(big, "").level == "failure"
+    assert check.check_memory(CONFIG, "").text.endswith("a machine needs 768")
+    assert check.check_state_root(CONFIG, "/tmp/nosuch/deeper").text.startswith("/tmp/nosuch/deeper: ")
+
+
+def test_env(katapy: Katapy) -> None:
+    shown = json.loads(katapy("env", "--json").out)
+    assert set(shown) == {"katapy", "host", "machine", "image", "configuration"}
+    assert "katapy.version: 0." in katapy("env").out
