@@ -25,6 +25,11 @@ RNDRESEEDCRNG = 0x5207
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+MALLOC = (
+    (-3, 16 * 1024 * 1024),  # M_MMAP_THRESHOLD
+    (-1, 32 * 1024 * 1024),  # M_TRIM_THRESHOLD
+    (-8, 2),  # M_ARENA_MAX
+)
 RB_POWER_OFF = 0x4321FEDC
 
 _QUIET = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -50,6 +55,7 @@ LINKS = (
 def prepare() -> None:
     """From the kernel's hand-over to a machine that containers can run in. Raises OSError."""
     os.umask(0o022)
+    tune_malloc()
     mount_early()
     protect()
     enable_cgroups()
@@ -76,6 +82,13 @@ def protect() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     set_oom_score(-1000)
+
+
+def tune_malloc() -> None:
+    """Keeps freed blocks of message size in the heap: to get them from the kernel each time halves the throughput."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in MALLOC:
+        libc.mallopt(parameter, value)
 
 
 def set_oom_score(score: int) -> None:

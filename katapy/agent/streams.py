@@ -13,7 +13,9 @@ import termios
 
 from katapy.errors import AgentError
 
-PIPE_BYTES = 256 * 1024
+OUTPUT_CHUNK = 256 * 1024
+"""Bytes of output in one message: four times the 64 KiB of stdin, because a message costs the agent milliseconds."""
+PIPE_BYTES = 4 * OUTPUT_CHUNK
 """Capacity of stdout and stderr: a few messages, so that process and agent need not take turns for every one."""
 
 

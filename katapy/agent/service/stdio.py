@@ -13,10 +13,9 @@ import grpc.aio
 from katapy.agent.fdio import Waiter, read_now, write_all
 from katapy.agent.launch import Process
 from katapy.agent.machine import Machine
-from katapy.agent.streams import Streams, pending
+from katapy.agent.streams import OUTPUT_CHUNK, Streams, pending
 from katapy.errors import SpecError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
-from katapy.protocol import names
 
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
 
@@ -76,7 +75,7 @@ class Output:
         ended = False
         while not ended:
             async with self._turn:
-                sent = 0 if fd in self._unwanted else await self._send(fd, names.STDIO_CHUNK)
+                sent = 0 if fd in self._unwanted else await self._send(fd, OUTPUT_CHUNK)
                 ended = sent == 0
             if sent is None:
                 await self._waiters[fd].wait()
@@ -104,14 +103,14 @@ class Output:
 
     async def _drain_terminal(self, fd: int) -> None:
         """Sends all there is: the kernel has hung the terminal up, so that nobody can write to it any more."""
-        while await self._send(fd, names.STDIO_CHUNK):
+        while await self._send(fd, OUTPUT_CHUNK):
             pass
         self._end(fd)
 
     async def _drain_pipe(self, fd: int) -> None:
         """Sends what is in the pipe now, and no more."""
         due = pending(fd) + len(self._streams.unsent.get(fd, b""))
-        while due > 0 and (sent := await self._send(fd, min(due, names.STDIO_CHUNK))):
+        while due > 0 and (sent := await self._send(fd, min(due, OUTPUT_CHUNK))):
             due -= sent
 
 

@@ -21,7 +21,7 @@ import grpc
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import agent_pb2_grpc, names
 
-IMAGE = Path("/var/lib/katapy/images/current")
+IMAGE = Path(os.environ.get("KATAPY_IMAGE", "/var/lib/katapy/images/current"))
 BOOT_DEADLINE_S = 120
 CALL_DEADLINE_S = 60
 BUSYBOX = "/bin/busybox"
