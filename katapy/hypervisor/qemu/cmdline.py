@@ -43,6 +43,7 @@ def build_argv(spec: VmSpec, fds: VmDescriptors) -> list[str]:
         *devices.vsock(spec, fds),
         *devices.share(spec.share, fds),
         *devices.entropy(spec),
+        *devices.hotplug_ports(),
     ]  # fmt: skip
 
 
