@@ -97,12 +97,13 @@ environment() {
 [ "$(id -u)" = 0 ] || fail "must run as root"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The stamp holds what was seen installed: any change of packages, or of this script, makes it stale.
-state=$(cat "$0" /var/lib/dpkg/status | cksum)
+# The stamp says what was there: any change of packages, of this script or of virtiofsd makes it stale.
+seen() { { cat "$0" /var/lib/dpkg/status; ls -l "$virtiofsd" 2>/dev/null; } | cksum; }
+state=$(seen)
 if [ "$(cat "$stamps/packages" 2>/dev/null)" != "$state" ]; then
     packages
     mkdir -p "$stamps"
-    cat "$0" /var/lib/dpkg/status | cksum >"$stamps/packages"
+    seen >"$stamps/packages"
 fi
 environment
 say "done"
