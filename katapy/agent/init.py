@@ -72,7 +72,7 @@ def mount_early() -> None:
         if not os.path.lexists(link):
             os.symlink(source, link)
     for directory in (names.GUEST_RUN, names.GUEST_CONTAINERS, names.GUEST_SHARED):
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(directory, mode=0o711, exist_ok=True)
 
 
 def protect() -> None:

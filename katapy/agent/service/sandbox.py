@@ -95,7 +95,7 @@ def _mount_share(share: pb.Share) -> None:
         raise SpecError(f"share type {share.type[:32]!r} is neither virtiofs nor 9p")
     if not share.target.startswith(f"{names.GUEST_RUN}/") or os.path.normpath(share.target) != share.target:
         raise SpecError(f"share target must be a path below {names.GUEST_RUN}")
-    os.makedirs(share.target, mode=0o700, exist_ok=True)
+    os.makedirs(share.target, mode=0o711, exist_ok=True)
     try:
         mount.mount(share.tag, share.target, share.type, mount.MS_NODEV, ",".join(share.options))
     except OSError as error:
