@@ -43,8 +43,7 @@ def delete(root: str, container_id: str, force: bool, log: Log | None = None) ->
 def _end(root: str, state: store.State, force: bool) -> None:
     """The supervisor ends the container. One that can't be asked is killed, if `force` says so."""
     try:
-        if force and supervisor_process.is_frozen(state):
-            raise Timeout("the supervisor is frozen")
+        supervisor_process.check_not_frozen(state)
         client.call(
             store.control_path(root, state.sandbox),
             "delete",

@@ -9,6 +9,7 @@ from typing import Any
 
 from katapy.cli import creation, foreground, terminal
 from katapy.cli.parse import Args
+from katapy.cli.supervisor_process import check_not_frozen
 from katapy.control import client
 from katapy.errors import UsageError, WrongStatus
 from katapy.oci.validate import load_process
@@ -24,6 +25,7 @@ def run(args: Args) -> int:
     state = store.live_status(args.root, args.id)
     if state.status == "stopped":
         raise WrongStatus("cannot exec in a stopped container")
+    check_not_frozen(state)
     request = _request(args)
     tty = bool((request.get("process") or request["flags"]).get("terminal" if "process" in request else "tty"))
     terminal.check_console_socket(args.console_socket, tty, args.detach)

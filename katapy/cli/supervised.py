@@ -1,5 +1,6 @@
 """What the verbs on a living container share: one request to its supervisor, and what to say if that is gone."""
 
+from katapy.cli.supervisor_process import check_not_frozen
 from katapy.control import client
 from katapy.errors import WrongStatus
 from katapy.sandbox import store
@@ -8,16 +9,20 @@ TYPE_CHECKING = False  # typing's own constant costs typing
 if TYPE_CHECKING:
     from katapy.control.messages import Fields
 
-REQUEST_S = 30.0
-"""One request: a busy guest under emulation may take seconds for it; a frozen supervisor takes all of them."""
+REQUEST_S = 10.0
+"""One request: a busy guest under emulation may take seconds for it."""
 
 
 def ask(
     root: str, state: store.State, op: str, fields: "Fields", stopped: str, deadline_s: float = REQUEST_S
 ) -> "Fields":
-    """Sends `op`. Raises WrongStatus(`stopped`) if the supervisor is gone, and what client.call raises."""
+    """Sends `op`.
+
+    Raises WrongStatus(`stopped`) if the supervisor is gone, Timeout if it is frozen, what client.call raises.
+    """
     if state.status == "stopped":
         raise WrongStatus(stopped)
+    check_not_frozen(state)
     try:
         return client.call(
             store.control_path(root, state.sandbox), op, {"id": state.id, **fields}, deadline_s=deadline_s

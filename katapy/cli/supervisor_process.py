@@ -3,18 +3,17 @@
 import os
 import select
 
-from katapy.errors import HostError
+from katapy.errors import HostError, Timeout
+from katapy.linux import proc
 from katapy.sandbox import store
 
 
-def is_frozen(state: store.State) -> bool:
-    """Stopped by a signal or a debugger: it will not answer."""
-    try:
-        with open(f"/proc/{state.supervisor_pid}/stat", "rb") as f:
-            stat = f.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat[stat.rindex(b")") + 2 :][:1] in (b"T", b"t")
+def check_not_frozen(state: store.State) -> None:
+    """Raises Timeout at once for a supervisor that is stopped: waiting for its answer would be in vain."""
+    if state.supervisor_pid and proc.is_stopped(state.supervisor_pid):
+        raise Timeout(
+            f"the supervisor of {state.id} (pid {state.supervisor_pid}) is frozen: send it SIGCONT, or delete --force"
+        )
 
 
 def wait_end(state: store.State, deadline_s: float) -> bool:

@@ -1,6 +1,8 @@
-"""mount(2) and umount2(2) by way of the C library: file systems for host and guest. Runs in the supervisor and in the agent.
+"""mount(2) and umount2(2) by way of the C library: file systems for host and guest. Runs in the supervisor and in the
+agent.
 
-Paths are passed to the kernel as they stand: no symlink is resolved here, nothing is created. Every failure is an OSError that
+Paths are passed to the kernel as they stand: no symlink is resolved here, nothing is created. Every failure is an
+OSError that
 carries errno and the target's path.
 """
 

@@ -19,7 +19,6 @@ from katapy.sandbox.sources import Source, SourceKind
 from katapy.storage.virtiofsd import Virtiofsd
 
 MIB = 1024 * 1024
-_PROPAGATED = {"shared", "rshared"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +135,6 @@ def _join(bundle: str, path: str) -> str:
 
 def _bind(index: int, source: str, mount: Mapping[str, Any]) -> BindPlan:
     options = mount.get("options") or []
-    if not _PROPAGATED.isdisjoint(options):
-        raise Unsupported(
-            f"mount of {mount['destination']}: shared propagation is not supported: mounts made in a guest stay there"
-        )
     readonly = not {"ro", "rro"}.isdisjoint(options) and "rw" not in options
     return BindPlan(index, source, readonly, "rbind" in options)
 

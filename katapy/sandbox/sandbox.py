@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -18,6 +18,7 @@ from katapy.agent_client.stdio import Descriptors
 from katapy.config import Config
 from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
 from katapy.hypervisor.vm import Vm
+from katapy.linux import proc
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.container import Container
@@ -104,7 +105,10 @@ class Sandbox:
         return agent
 
     async def _while_alive(self, work: Coroutine[Any, Any, T]) -> T:
-        """`work`, or HypervisorError as soon as the machine is gone."""
+        """`work`, or HypervisorError as soon as the machine is gone, or if it is frozen."""
+        if proc.is_stopped(self._vm.pid):
+            work.close()
+            raise HypervisorError(f"the machine is frozen: qemu (pid {self._vm.pid}) is stopped by a signal")
         task = asyncio.create_task(work)
         death = asyncio.create_task(self._vm.wait())
         await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
@@ -165,13 +169,9 @@ class Sandbox:
         self._spawn(container.exec_ended(exec_id))
         return exec_id
 
-    async def call(self, action: Awaitable[T]) -> T:
+    async def call(self, action: Coroutine[Any, Any, T]) -> T:
         """`action` on a container, cut short when the machine dies."""
-
-        async def run() -> T:
-            return await action
-
-        return await self._while_alive(run())
+        return await self._while_alive(action)
 
     async def delete(self, container_id: str, force: bool) -> None:
         """Ends a container, and with the last one the machine. Without `force` only one that was never started."""

@@ -78,9 +78,14 @@ class SharedDirectory:
         _component(name.split("/")[0])
         try:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=self._inside)
+                self._mkdir(name)
         except OSError as e:
             raise HostError(f"can't share {name}: {_reason(e)}") from e
+
+    def _mkdir(self, name: str) -> None:
+        """0755 whatever the umask: root of a user namespace in the guest must come through."""
+        os.mkdir(name, dir_fd=self._inside)
+        os.chmod(name, 0o755, dir_fd=self._inside)
 
     def _add(self, container_id: str, name: str, source: str, readonly: bool, recursive: bool) -> str:
         place = f"{container_id}/{name}"
@@ -99,7 +104,7 @@ class SharedDirectory:
 
     def _make_place(self, place: str, source: str, mode: int) -> None:
         if stat.S_ISDIR(mode):
-            os.mkdir(place, 0o755, dir_fd=self._inside)
+            self._mkdir(place)
         elif stat.S_ISREG(mode):
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=self._inside))
         else:

@@ -112,13 +112,6 @@ def test_what_a_guest_cannot_do_is_refused(linux: dict[str, Any], words: str) ->
         container(document)
 
 
-def test_shared_propagation_is_refused() -> None:
-    document = spec()
-    document["mounts"] = [{"destination": "/d", "type": "bind", "source": "/d", "options": ["rbind", "rshared"]}]
-    with pytest.raises(Unsupported, match="shared propagation"):
-        container(document, {0: Source(SourceKind.DIRECTORY, "/d")})
-
-
 def test_host_networking_is_refused() -> None:
     document = spec(namespaces=[{"type": "pid"}])
     with pytest.raises(Unsupported, match="host networking is not supported"):
