@@ -87,7 +87,7 @@ def entropy(spec: VmSpec) -> list[str]:
 
 
 def hotplug_ports() -> list[str]:
-    """Empty slots, `slot-0` and up: hot-plugging into one takes 0.1 s, without them it can't be done on these machines."""
+    """Empty slots, `slot-0` and up: without them nothing can be plugged into these machines later."""
     argv = []
     for number in range(HOTPLUG_PORTS):
         argv += ["-device", f"pcie-root-port,id=slot-{number},bus=pcie.0,chassis={number + 1},io-reserve=0"]
