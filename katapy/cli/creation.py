@@ -17,6 +17,7 @@ from katapy import cgroups, config
 from katapy.cli import terminal
 from katapy.control import client, endpoint
 from katapy.errors import HostError, KatapyError
+from katapy.network import netns
 from katapy.oci.ids import check_id
 from katapy.oci.spec import load_bundle
 from katapy.oci.validate import validate_bundle
@@ -98,6 +99,9 @@ def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.Sa
     default = annotations.Sizing(conf.hypervisor.vcpus, conf.hypervisor.memory_mib)
     sizing = annotations.sizing(spec.get("annotations") or {}, conf.annotations.allowed, default)
     container = plan.plan_container(container_id, bundle, spec, found)
+    for kind, path in container.namespaces:
+        if kind == "network" and path:
+            netns.refuse_interfaces(path)
     return plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf)), conf
 
 
