@@ -7,7 +7,6 @@ that change one container take turns (its lock), different containers do not wai
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -227,5 +226,13 @@ class Containers:
             for process in container.processes.values():
                 process.close()
             container.processes.clear()
-            shutil.rmtree(container.directory, ignore_errors=True)
+            _remove_directory(container.directory)
             self._by_id.pop(container.id, None)
+
+
+def _remove_directory(path: str) -> None:
+    """A directory of plain files, if it is there. (shutil would cost every start of a machine a tenth of a second.)"""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)

@@ -111,8 +111,8 @@ class Guest:
         options = [
             ("grpc.max_receive_message_length", names.MAX_MESSAGE),
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.min_reconnect_backoff_ms", 200),
-            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 60_000),
+            ("grpc.initial_reconnect_backoff_ms", 60_000),
         ]
         channel = grpc.insecure_channel(f"unix:{self.folder / 'agent.sock'}", options=options)
         return channel, Stub(channel, self.secret if secret is None else secret)
