@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from katapy.standin import Standin
 
 _SLACK_S = 5.0
+_INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
 _MAX_LOG = 1024 * 1024
 
 
@@ -67,11 +68,12 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         undo.callback(store.remove, options.root, options.id)
+        undo.enter_context(signals_as_errors())
+        state = _first_state(options, container)
+        store.save(options.root, state)  # before the cgroup: should this be killed, `delete --force` knows of it
         cgroup = cgroups.open_cgroup(container.cgroups_path, options.id)
         undo.callback(cgroup.remove)
         cgroup.create()
-        state = _first_state(options, container)
-        store.save(options.root, state)
         task = Task(sandbox_plan, conf, options.root, cgroup.procs_files(), origin)
         launched = _launch(task, undo)
         store.save(
@@ -87,10 +89,32 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         answer = _ask(task, standin, stdio)
         publish(standin.pid)
         undo.pop_all()
+    default_signals()
     standin.channel.close()
     os.close(launched.lifeline)
     timings = answer.get("timings")
     return Created(standin.pid, timings if isinstance(timings, dict) else {}, container.terminal)
+
+
+@contextlib.contextmanager
+def signals_as_errors() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KatapyError in the block, so that what was begun is taken back."""
+
+    def interrupted(signum: int, _: object) -> None:
+        default_signals()
+        raise KatapyError(f"interrupted by {signal.Signals(signum).name}")
+
+    for signum in _INTERRUPTS:
+        signal.signal(signum, interrupted)
+    try:
+        yield
+    finally:
+        default_signals()
+
+
+def default_signals() -> None:
+    for signum in _INTERRUPTS:
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.SandboxPlan, config.Config]:

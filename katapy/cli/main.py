@@ -54,7 +54,9 @@ def _run(argv: list[str], args: Args, log: Log) -> int:
         return 0
     _check_globals(args)
     _refuse_unsupported(args)
+    log.debug(f"katapy {__version__}: {args.verb} {args.id} (root {args.root})")
     status: int = __import__(f"katapy.cli.{args.verb}", fromlist=("run",)).run(args)
+    log.debug(f"{args.verb} {args.id}: status {status}")
     return status
 
 
