@@ -6,6 +6,7 @@ ours to judge, so what can't be tied to a descendant must carry the token.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,16 +29,17 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Kind of resource -> what there is of it, each as text for the report."""
+    """Kind of resource -> what tells one of them from the others -> what to say of it in the report."""
 
-    found: dict[str, frozenset[str]] = field(default_factory=dict)
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def left(self, before: "Snapshot") -> list[str]:
         """What is here and was not before: `kind: what`."""
         return [
             f"{kind}: {what}"
             for kind, now in self.found.items()
-            for what in sorted(now - before.found.get(kind, frozenset()))
+            for key, what in sorted(now.items())
+            if key not in before.found.get(kind, {})
         ]
 
 
@@ -50,7 +52,7 @@ def take(scope: Scope) -> Snapshot:
             "mount": _mounts(scope),
             "cgroup": _cgroups(scope),
             "network namespace": _names(NETNS),
-            "tap": frozenset(p.parent.name for p in LINKS.glob("*/tun_flags")),
+            "tap": _plain(p.parent.name for p in LINKS.glob("*/tun_flags")),
             "unix socket": _sockets(scope),
             "file": _files(scope),
         }
@@ -71,7 +73,11 @@ def check(scope: Scope, before: Snapshot) -> None:
         raise AssertionError("left behind:\n  " + "\n  ".join(left)) from None
 
 
-def _processes(scope: Scope) -> frozenset[str]:
+def _plain(found: Iterable[str]) -> dict[str, str]:
+    return {what: what for what in found}
+
+
+def _processes(scope: Scope) -> dict[str, str]:
     ours = {p.pid: p for p in processes.descendants(os.getpid())}
     for process in processes.all_processes().values():
         if (
@@ -80,7 +86,7 @@ def _processes(scope: Scope) -> frozenset[str]:
             and (scope.token in process.command or _in_cgroup(process.pid, scope))
         ):
             ours[process.pid] = process
-    return frozenset(f"{p.pid} ({p.start}) {p.command[:300]}" for p in ours.values())
+    return {f"{p.pid} {p.start}": f"{p.pid} {p.command[:300]}" for p in ours.values()}
 
 
 def _in_cgroup(pid: int, scope: Scope) -> bool:
@@ -90,28 +96,28 @@ def _in_cgroup(pid: int, scope: Scope) -> bool:
         return False
 
 
-def _mounts(scope: Scope) -> frozenset[str]:
+def _mounts(scope: Scope) -> dict[str, str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return frozenset(line.split(" ", 2)[2] for line in lines if scope.token in line)
+    return _plain(line.split(" ", 2)[2] for line in lines if scope.token in line)
 
 
-def _cgroups(scope: Scope) -> frozenset[str]:
-    return frozenset(
+def _cgroups(scope: Scope) -> dict[str, str]:
+    return _plain(
         os.path.join(folder, name) for folder, names, _ in os.walk(CGROUPS) for name in names if scope.token in name
     )
 
 
-def _sockets(scope: Scope) -> frozenset[str]:
+def _sockets(scope: Scope) -> dict[str, str]:
     paths = (line.split(" ", 8)[-1].split()[-1] for line in Path("/proc/net/unix").read_text().splitlines())
-    return frozenset(p for p in paths if scope.token in p)
+    return _plain(p for p in paths if scope.token in p)
 
 
-def _names(folder: Path) -> frozenset[str]:
-    return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+def _names(folder: Path) -> dict[str, str]:
+    return _plain(os.listdir(folder)) if folder.is_dir() else {}
 
 
-def _files(scope: Scope) -> frozenset[str]:
+def _files(scope: Scope) -> dict[str, str]:
     """State directories and what else lies in a state root, plus shared memory with the token in its name."""
     state = (f"{p}" for p in scope.root.glob("*/*"))
     shm = (f"/dev/shm/{name}" for name in os.listdir("/dev/shm") if scope.token in name)
-    return frozenset([*state, *shm])
+    return _plain([*state, *shm])
