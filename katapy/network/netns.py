@@ -22,7 +22,10 @@ def refuse_interfaces(path: str) -> None:
 
 
 def interfaces(path: str) -> list[str]:
-    """Names of the namespace's interfaces. Looked up by a child, so that the caller stays where it is. Raises HostError."""
+    """Names of the namespace's interfaces.
+
+    Looked up by a child, so that the caller stays where it is. Raises HostError.
+    """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
