@@ -4,8 +4,8 @@ Two programs have this name: the C one of QEMU up to 7.2, and the Rust one. Both
 The supervisor connects to it at once and takes its name away: nobody else ever can. QEMU inherits that connection.
 
 Coherence: what a container writes is on the host when write() returns; there is no writeback cache. What the host
-writes is seen by the guest 20 ms later at most, less than any request to the agent takes; with the Rust daemon, which has
-no such choice, at once (docs/decisions/0001-shared-root.md). Locks are the guest's own: the host does not see them.
+writes is seen by the guest 20 ms later at most, less than an exec takes; with the Rust daemon, which has no such choice,
+at once (docs/decisions/0001-shared-root.md). Locks are the guest's own: the host does not see them.
 """
 
 import contextlib
@@ -21,14 +21,17 @@ from katapy.linux.process import Confinement, Spawned, spawn_confined
 _SOCKET = "virtiofsd.sock"
 _LISTENER = 3
 """The listening socket's number in the daemon."""
-_NOFILE = 524288
-"""Each inode that the guest remembers is a descriptor of the daemon; a guest must not take all of the host's."""
+NOFILE = 524288
+"""Each inode that the guest remembers is a descriptor of the daemon; a guest must not take all of the host's.
+
+File handles in their place (the Rust daemon has them) need CAP_DAC_READ_SEARCH: who has it reads around its sandbox.
+"""
 _TAIL = 16 * 1024
 
 # What it serves files with, and what it needs to build its sandbox (which then drops it).
 _CAPABILITIES = frozenset({
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID", "CAP_MKNOD", "CAP_SETFCAP",
-    "CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN", "CAP_SETPCAP",
+    "CAP_SYS_ADMIN", "CAP_SETPCAP",
 })  # fmt: skip
 
 
@@ -61,7 +64,7 @@ def build_argv(daemon: Virtiofsd, directory: str) -> list[str]:
         "--allow-mmap",
         "--xattr",
         "--announce-submounts",
-        "--inode-file-handles=prefer",
+        "--inode-file-handles=never",
         "--rlimit-nofile=0",
         "--log-level=warn",
     ]
@@ -75,6 +78,18 @@ class VirtiofsdProcess:
         self.connection = connection
         self._pidfd = child.pidfd
         self._output = output
+
+    async def wait(self) -> str:
+        """Returns when the daemon has ended, with its last words. A machine that still runs then hangs on its share."""
+        import asyncio
+
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._pidfd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+        return self.tail()
 
     def tail(self) -> str:
         """What it said on stderr since the last call, on one line: a daemon that has trouble says why."""
@@ -104,7 +119,7 @@ def start_virtiofsd(daemon: Virtiofsd, directory: str, state_dir: str) -> Virtio
     try:
         child = spawn_confined(
             build_argv(daemon, directory),
-            Confinement(capabilities=_CAPABILITIES, namespaces=("network", "ipc"), nofile=_NOFILE),
+            Confinement(capabilities=_CAPABILITIES, namespaces=("network", "ipc"), nofile=NOFILE),
             descriptors={_LISTENER: listener.fileno()},
             stderr=write,
         )
