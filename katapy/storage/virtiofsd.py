@@ -4,7 +4,7 @@ Two programs have this name: the C one of QEMU up to 7.2, and the Rust one. Both
 The supervisor connects to it at once and takes its name away: nobody else ever can. QEMU inherits that connection.
 
 Coherence: what a container writes is on the host when write() returns; there is no writeback cache. What the host
-writes is seen by the guest 20 ms later at most, less than an exec takes; with the Rust daemon, which has no such choice,
+writes is seen by the guest 20 ms later at most, less than an exec takes; with the Rust daemon, which has no such knob,
 at once (docs/decisions/0001-shared-root.md). Locks are the guest's own: the host does not see them.
 """
 
