@@ -1,8 +1,8 @@
 """The mount calls that take descriptors: openat2, open_tree, mount_setattr, move_mount. Runs in the supervisor.
 
 A bind mount made in three steps has its flags before anybody can see it, and names its source by a descriptor, so that
-nothing can be swapped in between. System calls by number: the C library of Debian 12 lacks some; the numbers are the same
-on every architecture (Linux 5.12 or newer).
+nothing can be swapped in between. System calls by number: the C library of Debian 12 lacks some, and the numbers are
+equal on all architectures (Linux 5.12 or newer).
 """
 
 import ctypes

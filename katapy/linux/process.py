@@ -64,8 +64,8 @@ def spawn_confined(
 ) -> Spawned:
     """Starts argv[0] (an absolute path); returns when exec has succeeded. No confinement: the caller's user and rights.
 
-    `descriptors`: number in the child -> descriptor of the caller (which stays the caller's). `stderr`: stdout, too;
-    None is /dev/null. `prepare` runs in the child as root, after the new namespaces exist: private mounts. Raises HostError
+    `descriptors`: number in the child -> descriptor of the caller, who keeps it. `stderr`: for stdout too; None is
+    /dev/null. `prepare` runs in the child as root, after the new namespaces exist: private mounts. Raises HostError
     that names the binary.
     """
     report, failed = os.pipe2(os.O_CLOEXEC)
