@@ -9,6 +9,8 @@ COMMAND_LIMIT = 4096
 """Characters of one command."""
 TOTAL_LIMIT = 2 * 1024 * 1024
 """Characters of all commands together: an answer has to fit in one message."""
+ENTRY_COST = 128
+"""What a process costs besides its command: the host takes no more than 20000 in one answer."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -20,7 +22,7 @@ def list_processes(pids: list[int], proc: str = "/proc") -> list[pb.Process]:
     for pid in sorted(pids):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             process = _describe(f"{proc}/{pid}", pid, boot_time)
-            room -= len(process.command) + 64
+            room -= len(process.command) + ENTRY_COST
             if room < 0:
                 break
             found.append(process)

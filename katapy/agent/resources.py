@@ -24,7 +24,7 @@ def plan_writes(resources: Mapping[str, Any], read: Read) -> list[Write]:
     for name, plan in sections.items():
         if section := _object(resources, name):
             writes += plan(section, read)
-    writes += _hugepages(resources.get("hugepageLimits"))
+    writes += _hugepages(_objects(resources, "hugepageLimits"))
     writes += _rdma(_object(resources, "rdma"))
     writes += _unified(_object(resources, "unified"))
     return writes
@@ -102,7 +102,7 @@ def _pids(pids: Mapping[str, Any], _read: Read) -> Iterator[Write]:
 def _block_io(block: Mapping[str, Any], read: Read) -> Iterator[Write]:
     if weight := _integer(block, "blockIO", "weight"):
         yield _weight("", weight, read)
-    for device in block.get("weightDevice") or ():
+    for device in _objects(block, "weightDevice"):
         if weight := _integer(device, "blockIO.weightDevice", "weight"):
             yield _weight(f"{_device(device)} ", weight, read)
     for name, key in (
@@ -111,7 +111,7 @@ def _block_io(block: Mapping[str, Any], read: Read) -> Iterator[Write]:
         ("throttleReadIOPSDevice", "riops"),
         ("throttleWriteIOPSDevice", "wiops"),
     ):
-        for device in block.get(name) or ():
+        for device in _objects(block, name):
             rate = _integer(device, f"blockIO.{name}", "rate")
             yield "io.max", f"{_device(device)} {key}={rate or 'max'}"
 
@@ -130,8 +130,8 @@ def _device(device: Mapping[str, Any]) -> str:
     return f"{major}:{minor}"
 
 
-def _hugepages(limits: Any) -> Iterator[Write]:
-    for limit in limits or ():
+def _hugepages(limits: list[Mapping[str, Any]]) -> Iterator[Write]:
+    for limit in limits:
         size, value = str(limit.get("pageSize", "")), _integer(limit, "hugepageLimits", "limit")
         if not size.isalnum() or value is None:
             raise SpecError("page size or limit is malformed", "$.hugepageLimits")
@@ -139,9 +139,10 @@ def _hugepages(limits: Any) -> Iterator[Write]:
 
 
 def _rdma(devices: Mapping[str, Any]) -> Iterator[Write]:
-    for name, device in devices.items():
-        handles, objects = device.get("hcaHandles", "max"), device.get("hcaObjects", "max")
-        yield "rdma.max", f"{name} hca_handle={handles} hca_object={objects}"
+    for name in devices:
+        device = _object(devices, name)
+        handles, objects = _integer(device, "rdma", "hcaHandles"), _integer(device, "rdma", "hcaObjects")
+        yield "rdma.max", f"{name} hca_handle={_or_max(handles)} hca_object={_or_max(objects)}"
 
 
 def _unified(files: Mapping[str, Any]) -> Iterator[Write]:
@@ -160,6 +161,17 @@ def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise SpecError(f"{name} is not an object", f"$.{name}")
     return value
+
+
+def _objects(parent: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    value = parent.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise SpecError(f"{name} is not a list of objects", f"$.{name}")
+    return value
+
+
+def _or_max(value: int | None) -> str:
+    return "max" if value is None else str(value)
 
 
 def _integer(parent: Mapping[str, Any], path: str, name: str) -> int | None:

@@ -24,6 +24,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     SpecError: grpc.StatusCode.INVALID_ARGUMENT,
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Timeout: grpc.StatusCode.DEADLINE_EXCEEDED,
+    NotImplementedError: grpc.StatusCode.UNIMPLEMENTED,  # what grpc's generated code raises
 }
 MESSAGE_LIMIT = 2000
 """Characters of a status message."""
@@ -77,7 +78,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # the stub is
                 raise
             except Exception as error:
                 cause = _only_cause(error)
-                if not isinstance(cause, KatapyError):
+                if not isinstance(cause, (KatapyError, NotImplementedError)):
                     self._unexpected(method, cause)
                 await context.abort(code_of(cause), message_of(cause))
 

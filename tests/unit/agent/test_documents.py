@@ -1,0 +1,67 @@
+"""What the agent reads of requests before crun sees them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, wants_terminal
+from katapy.errors import SpecError
+
+
+@given(st.text(max_size=20))
+def test_an_id_that_passes_is_a_file_name(value: str) -> None:
+    try:
+        check_id("id", value)
+    except SpecError:
+        return
+    assert value not in ("", ".", "..")
+    assert "/" not in value
+    assert "\0" not in value
+    assert value.isascii()
+
+
+@pytest.mark.parametrize("value", ["a", "a.b", "..a", "A_b+c-d", "x" * 200])
+def test_good_ids(value: str) -> None:
+    assert check_id("id", value) == value
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "a/b", "a b", "a\n", "x" * 201, "é"])
+def test_bad_ids(value: str) -> None:
+    with pytest.raises(SpecError):
+        check_id("id", value)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_an_object_or_an_error(data: bytes) -> None:
+    try:
+        assert isinstance(parse_object("thing", data), dict)
+    except SpecError:
+        pass
+
+
+def test_nesting_without_end_is_an_error() -> None:
+    with pytest.raises(SpecError):
+        parse_object("thing", b'{"a":' * 200_000)
+
+
+def test_terminal() -> None:
+    assert wants_terminal({"terminal": True})
+    for other in ({"terminal": False}, {"terminal": 1}, {}, None, []):
+        assert not wants_terminal(other)
+
+
+def test_cgroup_path() -> None:
+    assert cgroup_path({"linux": {"cgroupsPath": "/katapy/c1"}}, "c1") == "/katapy/c1"
+    for path in (None, "", "/katapy", "/katapy/", "/katapy/../agent", "/agent/x", "katapy/c1", 7, "/katapy/c1/"):
+        with pytest.raises(SpecError):
+            cgroup_path({"linux": {"cgroupsPath": path}}, "c1")
+    with pytest.raises(SpecError):
+        cgroup_path({"linux": None}, "c1")
+
+
+def test_sub_cgroup() -> None:
+    for path in ("", "a", "a/b", "..a"):
+        check_sub_cgroup(path)
+    for path in ("/a", "..", ".", "../a", "a/../../b", "a//b", "a/"):
+        with pytest.raises(SpecError):
+            check_sub_cgroup(path)
