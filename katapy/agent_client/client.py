@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from katapy.agent_client.replies import BoundedChannel, believed
 from katapy.agent_client.text import printable
 from katapy.errors import (
     AgentError,
@@ -41,21 +42,23 @@ class AgentClient:
     """Calls to one agent. The channel is the caller's; `request_s` is the deadline of a call in seconds."""
 
     def __init__(self, channel: grpc.aio.Channel, secret: str, request_s: float) -> None:
-        self._stub = agent_pb2_grpc.AgentStub(channel)
+        self._stub = agent_pb2_grpc.AgentStub(BoundedChannel(channel))  # type: ignore[call-overload]
         self._metadata = ((names.SECRET_METADATA, secret),)
         self._request_s = request_s
 
     async def _call(self, method: Callable[..., Awaitable[Reply]], request: Any, seconds: float | None = None) -> Reply:
         limit = self._request_s if seconds is None else seconds
         try:
-            return await method(request, metadata=self._metadata, timeout=limit)
+            return believed(await method(request, metadata=self._metadata, timeout=limit))
         except grpc.aio.AioRpcError as e:
             raise self.translate(e, limit) from e
+        except grpc.aio.UsageError as e:
+            raise HypervisorError("the agent in the guest is gone: the channel is closed") from e
 
     @staticmethod
     def translate(error: grpc.aio.AioRpcError, limit_s: float | None = None) -> KatapyError:
         """The error that a failed call means to a user."""
-        details = printable(error.details() or "")
+        details = printable(error.details() or "") or f"the agent in the guest answered {error.code().name}"
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Timeout("waiting for the agent in the guest", limit_s)
         if error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -64,7 +67,9 @@ class AgentClient:
 
     async def hello(self, seconds: float) -> pb.HelloReply:
         """Raises AgentError if the guest image is of another protocol version."""
-        reply = await self._call(self._stub.Hello, pb.HelloRequest(protocol_version=names.PROTOCOL_VERSION), seconds)
+        reply: pb.HelloReply = await self._call(
+            self._stub.Hello, pb.HelloRequest(protocol_version=names.PROTOCOL_VERSION), seconds
+        )
         if reply.protocol_version != names.PROTOCOL_VERSION:
             raise AgentError(
                 f"the guest image speaks protocol {reply.protocol_version}, "
@@ -117,13 +122,13 @@ class AgentClient:
 
     def stdio(self) -> Any:
         """A new Stdio stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the process."""
-        return self._stub.Stdio(metadata=self._metadata)  # type: ignore[call-arg]  # the stubs want an iterator
+        return self._stub.Stdio(metadata=self._metadata)
 
     async def events(self) -> AsyncIterator[pb.Event]:
         """OOM and exit events until the channel closes. Raises as the calls do."""
         stream: Any = self._stub.Events(pb.Empty(), metadata=self._metadata)
         try:
             async for event in stream:
-                yield event
+                yield believed(event)
         except grpc.aio.AioRpcError as e:
             raise self.translate(e) from e

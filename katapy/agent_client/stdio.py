@@ -22,7 +22,8 @@ from typing import Any
 import grpc.aio
 
 from katapy.agent_client.client import AgentClient
-from katapy.errors import HypervisorError
+from katapy.agent_client.replies import believed
+from katapy.errors import AgentError, HypervisorError
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 
@@ -86,10 +87,12 @@ class StdioPump:
             await self._send(None)
             self._start_reader()
             async for message in self._call:
-                await self._receive(message)
+                await self._receive(believed(message))
             self._fail("the guest closed the stream before the process ended")
         except grpc.aio.AioRpcError as e:
             self._fail(str(AgentClient.translate(e)))
+        except AgentError as e:
+            self._fail(str(e))
         finally:
             self._fail("the stream was closed")
             with contextlib.suppress(BrokenPipeError):

@@ -95,7 +95,7 @@ class Container:
         """Takes over the descriptors. Raises what the agent raises."""
         try:
             await self._agent.create_container(self.id, self.plan.spec_json)
-        except KatapyError:
+        except BaseException:
             fds.close()
             raise
         self.pid = pid
@@ -143,6 +143,10 @@ class Container:
         """The stand-ins: the only pids that mean something on the host."""
         return [] if self.status is Status.STOPPED else [self.pid, *(g.pid for g in self.execs.values())]
 
+    def processes_here(self) -> list[GuestProcess]:
+        """Init and execs, as far as they have not been taken leave of."""
+        return [*([self.init] if self.init is not None else []), *self.execs.values()]
+
     async def stats(self) -> pb.StatsReply:
         advance(self.id, self.status, Action.STATS)
         return await self._agent.stats(self.id)
@@ -157,7 +161,7 @@ class Container:
             process = exec_process(self.plan.process, request)
             exec_id = f"exec{next(self._exec_numbers)}"
             await self._agent.exec(self.id, exec_id, process, request.get("cgroup") or "")
-        except KatapyError:
+        except BaseException:
             fds.close()
             raise
         guest = GuestProcess(self._agent, self.id, exec_id, fds, standin_fd, int(request.get("pid") or 0))

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _FLUSH_S = 2.0
 """For the guest's last sync: after it the machine is killed whatever it says."""
+_LAST_OUTPUT_S = 2.0
+"""For what a machine that is gone has said last, and that somebody still has to read."""
 _SILENT_CHECKS = 3
 
 
@@ -65,7 +67,9 @@ class Sandbox:
         self._channel: grpc.aio.Channel | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._subscribers: set[asyncio.Queue[str]] = set()
+        self._watchers: list[asyncio.Task[None]] = []
         self._booted = self._spawn(self._boot())
+        self._spawn(self._watch_machine())
 
     # -- start ---------------------------------------------------------------------------------------
 
@@ -73,8 +77,7 @@ class Sandbox:
         limit = self._config.timeouts.boot_s
         deadline = time.monotonic() + limit
         agent = await self._while_alive(self._dial(deadline))
-        self._spawn(self._watch_events(agent))
-        self._spawn(self._watch_silence(agent))
+        self._watchers = [self._spawn(self._watch_events(agent)), self._spawn(self._watch_silence(agent))]
         return agent
 
     async def _dial(self, deadline: float) -> AgentClient:
@@ -87,7 +90,7 @@ class Sandbox:
         try:
             self.guest = await agent.hello(max(1.0, deadline - time.monotonic()))
         except Timeout as e:
-            raise HypervisorError(f"{e}; the guest said last: {self._vm.tail()}") from e
+            raise HypervisorError(f"{e}; the guest said last: {_one_line(self._vm.tail())}") from e
         self.timings.mark("agent ready")
         share = self.plan.facts.share
         await agent.create_sandbox(
@@ -111,14 +114,18 @@ class Sandbox:
             raise HypervisorError(f"the machine is frozen: qemu (pid {self._vm.pid}) is stopped by a signal")
         task = asyncio.create_task(work)
         death = asyncio.create_task(self._vm.wait())
-        await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
-        if death.done() and not (task.done() and task.exception() is None):
-            task.cancel()
-            await asyncio.wait((task,))
+        try:
+            await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and not task.cancelled() and (not death.done() or task.exception() is None):
+                return task.result()
+            if not death.done():  # closing the channel cancels what is under way
+                raise HypervisorError("the agent in the guest is gone: the channel is closed")
             end = death.result()
-            raise HypervisorError(f"{end.reason}{': ' + end.tail if end.tail else ''}")
-        death.cancel()
-        return task.result()
+            raise HypervisorError(f"{end.reason}{': ' + _one_line(end.tail) if end.tail else ''}")
+        finally:
+            task.cancel()
+            death.cancel()
+            await asyncio.wait((task,))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -178,7 +185,7 @@ class Sandbox:
         container = self.container(container_id)
         if not force and container.status in (Status.RUNNING, Status.PAUSED):
             raise KatapyError(f"cannot delete container {container_id} that is not stopped: {container.status}")
-        with contextlib.suppress(KatapyError):  # a guest that does not answer is killed with its machine
+        with contextlib.suppress(KatapyError, TimeoutError):  # a guest that does not answer is killed with its machine
             await asyncio.wait_for(container.kill(9, True), self._config.timeouts.kill_s)
             await asyncio.wait_for(self.ended.wait(), self._config.timeouts.kill_s)
         self._vm.kill()
@@ -198,6 +205,17 @@ class Sandbox:
                     for queue in self._subscribers:
                         if not queue.full():  # a guest may flood; a subscriber that is that far behind knows enough
                             queue.put_nowait(event.oom.container_id)
+
+    async def _watch_machine(self) -> None:
+        """With the machine all its processes have ended, also those whose output nobody reads."""
+        await self._vm.wait()
+        for watcher in self._watchers:
+            watcher.cancel()
+        pumps = [process.pump for container in self.containers.values() for process in container.processes_here()]
+        if pumps:
+            await asyncio.wait([pump.exited for pump in pumps], timeout=_LAST_OUTPUT_S)
+        for pump in pumps:
+            pump.cancel()
 
     async def _watch_silence(self, agent: AgentClient) -> None:
         """An agent that does not answer several times in a row is dead: so is the machine, then."""
@@ -261,3 +279,7 @@ class Sandbox:
         if self._channel is not None:
             await self._channel.close(None)
         self._release_host()
+
+
+def _one_line(tail: str) -> str:
+    return tail.replace("\n", " | ")

@@ -1,8 +1,11 @@
 """What the agent counts, in the shapes that runc prints (`events --stats`, `ps`). Supervisor only; pure.
 
-The numbers are the guest's word: protobuf bounds their types, strings are cut and stripped here.
+The numbers are the guest's word: protobuf bounds their types; here they are kept within what JSON and Go can hold,
+lists are cut, strings are cut and stripped.
 """
 
+import math
+from itertools import islice
 from typing import Any
 
 from katapy.agent_client.text import printable
@@ -12,7 +15,10 @@ Json = dict[str, Any]
 
 _UNLIMITED = 2**64 - 1
 _MAX_COMMAND = 4096
-_MAX_PSI_ENTRY = 64
+_MAX_NAME = 64
+_MAX_ENTRIES = 256
+"""Of any list: memory.stat has some fifty, and a machine has few disks."""
+_MAX_CPUS = 4096
 
 
 def process(entry: pb.Process) -> Json:
@@ -22,7 +28,7 @@ def process(entry: pb.Process) -> Json:
         "uid": entry.uid,
         "user": printable(entry.user, 64),
         "start": entry.start_unix_seconds,
-        "cpu_seconds": entry.cpu_seconds,
+        "cpu_seconds": _finite(entry.cpu_seconds),
         "tty": printable(entry.tty, 32),
         "command": printable(entry.command, _MAX_COMMAND),
     }
@@ -34,17 +40,17 @@ def runc_stats(reply: pb.StatsReply) -> Json:
     return {
         "cpu": {
             "usage": {
-                "total": reply.cpu_usage * 1000,
+                "total": _nanoseconds(reply.cpu_usage),
                 "percpu": None,
                 "percpu_kernel": None,
                 "percpu_user": None,
-                "kernel": reply.cpu_system * 1000,
-                "user": reply.cpu_user * 1000,
+                "kernel": _nanoseconds(reply.cpu_system),
+                "user": _nanoseconds(reply.cpu_user),
             },
             "throttling": {
                 "periods": reply.cpu_periods,
                 "throttledPeriods": reply.cpu_throttled_periods,
-                "throttledTime": reply.cpu_throttled * 1000,
+                "throttledTime": _nanoseconds(reply.cpu_throttled),
             },
             **_psi(reply, "cpu_psi"),
         },
@@ -54,7 +60,7 @@ def runc_stats(reply: pb.StatsReply) -> Json:
         "blkio": _blkio(reply),
         "hugetlb": {
             printable(size, 16): {"usage": h.usage, "max": h.peak, "failcnt": h.failures}
-            for size, h in reply.hugetlb.items()
+            for size, h in islice(reply.hugetlb.items(), _MAX_ENTRIES)
         },
         "intel_rdt": {},
         "network_interfaces": None,
@@ -70,7 +76,7 @@ def _memory(reply: pb.StatsReply) -> Json:
         "swap": swap,
         "kernel": _usage(0, reply.memory_stat.get("kernel", 0), 0, 0),
         "kernelTCP": _usage(0, reply.memory_stat.get("sock", 0), 0, 0),
-        "raw": {printable(k, _MAX_PSI_ENTRY): v for k, v in reply.memory_stat.items()},
+        "raw": {printable(k, _MAX_NAME): v for k, v in islice(reply.memory_stat.items(), _MAX_ENTRIES)},
         **_psi(reply, "memory_psi"),
     }
 
@@ -97,20 +103,33 @@ def _cpuset(reply: pb.StatsReply) -> Json:
 
 def _numbers(cpuset: str) -> list[int]:
     """`0-2,5` -> [0, 1, 2, 5]; a guest that writes nonsense gets an empty list."""
-    found: list[int] = []
+    found: set[int] = set()
     for part in cpuset[:1024].split(","):
         first, _, last = part.strip().partition("-")
-        if not (first.isascii() and first.isdigit() and (not last or (last.isascii() and last.isdigit()))):
+        if not (_is_small(first) and (not last or _is_small(last))):
             return []
-        found += range(int(first), min(int(last or first), int(first) + 4096) + 1)
-    return found
+        found.update(range(int(first), min(int(last or first), _MAX_CPUS) + 1))
+    return sorted(found)
+
+
+def _is_small(number: str) -> bool:
+    return number.isascii() and number.isdigit() and len(number) < 10
+
+
+def _nanoseconds(microseconds: int) -> int:
+    """Engines read 64 bits."""
+    return min(microseconds * 1000, _UNLIMITED)
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
 
 
 def _blkio(reply: pb.StatsReply) -> Json:
     def entries(read: str, write: str) -> list[Json]:
         return [
             {"major": d.major, "minor": d.minor, "op": op, "value": getattr(d, field)}
-            for d in reply.blkio
+            for d in reply.blkio[:_MAX_ENTRIES]
             for op, field in (("Read", read), ("Write", write))
         ]
 
@@ -127,6 +146,7 @@ def _psi(reply: pb.StatsReply, field: str) -> Json:
     psi: pb.Psi = getattr(reply, field)
 
     def pressure(p: pb.Pressure) -> Json:
-        return {"avg10": p.avg10, "avg60": p.avg60, "avg300": p.avg300, "total": p.total}
+        averages = {"avg10": _finite(p.avg10), "avg60": _finite(p.avg60), "avg300": _finite(p.avg300)}
+        return {**averages, "total": p.total}
 
     return {"psi": {"some": pressure(psi.some), "full": pressure(psi.full)}}
