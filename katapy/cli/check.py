@@ -38,11 +38,11 @@ Check = Callable[[config.Config, str], Finding]
 
 def run(args: Args) -> int:
     try:
-        conf = config.load(args.config or None)
+        conf = config.load(args.configuration or None)
     except KatapyError as e:
         write_output(_line("configuration", Finding(FAILURE, str(e))))
         return 1
-    source = config.config_path(args.config or None) or "defaults (no file)"
+    source = config.config_path(args.configuration or None) or "defaults (no file)"
     findings = [("configuration", Finding(OK, source))]
     findings += [(name, _try(check, conf, args.root)) for name, check in CHECKS.items()]
     write_output("".join(_line(name, finding) for name, finding in findings))

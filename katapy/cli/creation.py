@@ -40,6 +40,7 @@ class CreateOptions:
     root: str
     id: str
     bundle: str
+    config: str
     console_socket: str
     detach: bool
 
@@ -60,7 +61,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     """
     origin = time.monotonic()
     check_id(options.id)
-    bundle = load_bundle(options.bundle)
+    bundle = load_bundle(options.bundle, options.config)
     validate_bundle(bundle)
     sandbox_plan, conf = _plan(options.id, bundle.path, bundle.raw)
     container = sandbox_plan.container

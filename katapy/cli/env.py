@@ -15,7 +15,7 @@ from katapy.sandbox.facts import host_facts
 
 
 def run(args: Args) -> int:
-    found = environment(args.root, args.config or None)
+    found = environment(args.root, args.configuration or None)
     if args.json:
         write_output(quickjson.dumps(found, indent=2) + "\n")
     else:

@@ -63,8 +63,9 @@ GLOBAL_FLAGS = (
     Flag("log", TEXT, "append log records to this file (default: standard error)"),
     Flag("log-format", TEXT, "format of log records: text or json", "text"),
     Flag("root", TEXT, "directory of the containers' state; should be on tmpfs", "/run/katapy"),
-    Flag("config", TEXT, "configuration file (default: $KATAPY_CONFIG, then /etc/katapy/katapy.yaml)"),
+    Flag("configuration", TEXT, "configuration file (default: $KATAPY_CONFIG, then /etc/katapy/katapy.yaml)"),
     Flag("systemd-cgroup", BOOL, "cgroups by systemd: not supported, refused by create and run"),
+    Flag("cgroup-manager", TEXT, "crun's way to say it: cgroupfs; systemd is refused by create and run", "cgroupfs"),
     Flag("rootless", TEXT, "must not be true: katapy runs as root", "auto"),
     Flag("criu", TEXT, "ignored: there is no checkpoint"),
     Flag("help h", BOOL, "show help"),
@@ -75,6 +76,7 @@ _PRESERVE_FDS = Flag("preserve-fds", NUMBER, "must be 0", refused="descriptors o
 _PIDFD_SOCKET = Flag("pidfd-socket", TEXT, "not supported", refused="the stand-in's pid is in --pid-file")
 _CREATE = (
     Flag("bundle b", TEXT, "directory of the bundle (default: the working directory)"),
+    Flag("config f", TEXT, "name of the spec in the bundle", "config.json"),
     Flag("console-socket", TEXT, "unix socket that gets the terminal's master descriptor"),
     Flag("pid-file", TEXT, "file that gets the process id"),
     Flag("no-pivot", BOOL, "accepted; the guest always pivots"),

@@ -212,16 +212,16 @@ class Bundle(msgspec.Struct, frozen=True):
     raw: dict[str, Any]
 
 
-def load_bundle(path: str) -> Bundle:
-    """Reads `path`/config.json ("" is the working directory). Raises SpecError with runc's words, HostError."""
+def load_bundle(path: str, name: str = "config.json") -> Bundle:
+    """Reads `path`/`name` ("" is the working directory). Raises SpecError with runc's words, HostError."""
     folder = os.path.abspath(path or ".")
     if not os.path.isdir(folder):
         raise SpecError(f"chdir {path}: {'not a directory' if os.path.exists(folder) else 'no such file or directory'}")
     try:
-        data = read_file(f"{folder}/config.json")
+        data = read_file(os.path.join(folder, name))
     except FileNotFoundError as e:
-        raise SpecError("JSON specification file config.json not found") from e
-    raw = decode(data, "config.json")
+        raise SpecError(f"JSON specification file {name} not found") from e
+    raw = decode(data, name)
     return Bundle(folder, _convert(raw, Spec), raw)
 
 

@@ -17,7 +17,7 @@ from katapy.hypervisor.vm import ShareSpec, Transport, Vm, VmSpec
 from katapy.protocol import names
 from katapy.sandbox.plan import SandboxPlan
 from katapy.storage.shared_directory import SharedDirectory, enter_private_mounts
-from katapy.storage.virtiofsd import start_virtiofsd
+from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 
 _ENTROPY_BYTES = 64
 
@@ -28,6 +28,7 @@ class Machine:
 
     vm: Vm
     secret: str
+    virtiofsd: VirtiofsdProcess | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: cont
     shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
     share_container(shared, plan)
     spec = machine_spec(plan, config, image, shared.directory, os.getpid())
-    virtiofs = None
+    daemon = virtiofs = None
     if plan.facts.virtiofsd is not None:
         daemon = stack.enter_context(
             contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory))
@@ -70,7 +71,7 @@ def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: cont
     vm = stack.enter_context(contextlib.closing(load_driver(config.hypervisor.driver).spawn(spec, directory, virtiofs)))
     secret = os.urandom(32).hex()
     vm.send_boot_message(boot_message(secret, spec.transport))
-    return Machine(vm, secret)
+    return Machine(vm, secret, daemon)
 
 
 def share_container(shared: SharedDirectory, plan: SandboxPlan) -> None:

@@ -83,12 +83,12 @@ class VirtiofsdProcess:
         """Returns when the daemon has ended, with its last words. A machine that still runs then hangs on its share."""
         import asyncio
 
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._pidfd, ended.set)
+        loop, ended, pidfd = asyncio.get_running_loop(), asyncio.Event(), self._pidfd
+        loop.add_reader(pidfd, ended.set)
         try:
             await ended.wait()
         finally:
-            loop.remove_reader(self._pidfd)
+            loop.remove_reader(pidfd)
         return self.tail()
 
     def tail(self) -> str:

@@ -10,7 +10,7 @@ from katapy.agent_client.relay import Relay, vsock_dial
 from katapy.control.messages import Fields
 from katapy.control.server import ControlServer, Descriptors, Operation
 from katapy.errors import KatapyError, NotFound
-from katapy.hypervisor.vm import Transport
+from katapy.hypervisor.vm import Transport, Vm
 from katapy.protocol import names
 from katapy.sandbox import store
 from katapy.sandbox.container import Container
@@ -18,8 +18,11 @@ from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.machine import Machine
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
+from katapy.storage.virtiofsd import VirtiofsdProcess
 from katapy.supervisor.handlers import Handlers
 from katapy.supervisor.launch import Task
+
+log = logging.getLogger(__name__)
 
 _ANSWERS_S = 2.0
 """How long requests that wait for the end (delete, kill) may take to be answered after it."""
@@ -45,12 +48,13 @@ class Loop:
         self._done = asyncio.Event()
         self._sandbox: Sandbox | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def run(self, listener: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
         asyncio.get_running_loop().add_reader(self._lifeline, self._lifeline_ended)
         if self._task.plan.facts.warning:
-            logging.getLogger(__name__).warning("%s", self._task.plan.facts.warning)
+            log.warning("%s", self._task.plan.facts.warning)
         relay = self._start_relay()
         server = ControlServer(listener, self._operations())
         server.start()
@@ -60,7 +64,7 @@ class Loop:
         await server.close(_ANSWERS_S)
         if relay is not None:
             await relay.close()
-        self._stack.close()
+        self._release()
 
     def _start_relay(self) -> Relay | None:
         """Over vsock, the way to the agent is ours to make; over serial it is QEMU's own socket."""
@@ -80,11 +84,24 @@ class Loop:
             self._machine.secret,
             Timings(self._task.origin),
             self._save,
-            self._stack.close,
+            self._release,
         )
+        if self._machine.virtiofsd is not None:
+            self._watching = asyncio.create_task(self._watch_share(self._machine.virtiofsd, self._machine.vm))
         operations = Handlers(self._sandbox, self._task.plan.container).operations()
         self._handler = operations["create"].handler
         return {**operations, "create": Operation(self._create)}
+
+    async def _watch_share(self, daemon: VirtiofsdProcess, vm: Vm) -> None:
+        """Without its daemon the guest would hang on its root file system for ever."""
+        words = await daemon.wait()
+        log.error("virtiofsd has ended, so the machine is killed: %s", words)
+        vm.kill()
+
+    def _release(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        self._stack.close()
 
     async def _refuse(self, _: Fields, __: Descriptors) -> Fields:
         self._done.set()

@@ -61,11 +61,11 @@ def test_a_bad_configuration(katapy: Katapy, tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("KATAPY_CONFIG", raising=False)
     file = tmp_path / "k.yaml"
     file.write_text("foo: 1")
-    monkeypatch.setenv("KATAPY_CONFIG", "")  # restored afterwards: --config sets it
-    result = katapy("--config", str(file), "check")
+    monkeypatch.setenv("KATAPY_CONFIG", "")  # restored afterwards: --configuration sets it
+    result = katapy("--configuration", str(file), "check")
     assert result.status == 1
     assert "foo: unknown setting" in result.out
-    assert "foo: unknown setting" in katapy("--config", str(file), "env").err
+    assert "foo: unknown setting" in katapy("--configuration", str(file), "env").err
 
 
 def test_memory_and_state_root() -> None:
