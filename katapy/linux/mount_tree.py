@@ -42,10 +42,10 @@ def clone_tree(fd: int, recursive: bool) -> int:
     return _call(f"/proc/self/fd/{fd}", _SYS_OPEN_TREE, fd, b"", flags)
 
 
-def set_attributes(tree: int, attributes: int) -> None:
-    """Adds MOUNT_ATTR flags to every mount of a tree. Raises OSError."""
+def set_attributes(tree: int, attributes: int, recursive: bool = True) -> None:
+    """Adds MOUNT_ATTR flags to every mount of a tree, or to its top only. Raises OSError."""
     change = struct.pack("=QQQQ", attributes, 0, 0, 0)
-    flags = _AT_EMPTY_PATH | _AT_RECURSIVE
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _call(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
 
 

@@ -16,9 +16,11 @@ from katapy.protocol import names
 from katapy.sandbox import guest_spec
 from katapy.sandbox.annotations import Sizing
 from katapy.sandbox.sources import Source, SourceKind
+from katapy.storage.shared_directory import ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
 MIB = 1024 * 1024
+_READ_ONLY = {"ro": ReadOnly.TOP, "rro": ReadOnly.ALL, "rw": ReadOnly.NO, "rrw": ReadOnly.NO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class BindPlan:
 
     index: int
     source: str
-    readonly: bool
+    readonly: ReadOnly
     recursive: bool
 
 
@@ -135,7 +137,9 @@ def _join(bundle: str, path: str) -> str:
 
 def _bind(index: int, source: str, mount: Mapping[str, Any]) -> BindPlan:
     options = mount.get("options") or []
-    readonly = not {"ro", "rro"}.isdisjoint(options) and "rw" not in options
+    readonly = ReadOnly.NO
+    for option in options:  # the last one wins, as with mount(8)
+        readonly = _READ_ONLY.get(option, readonly)
     return BindPlan(index, source, readonly, "rbind" in options)
 
 

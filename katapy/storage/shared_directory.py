@@ -12,10 +12,20 @@ the guest's affair. A read-only bind is read-only here, not only in the guest.
 import contextlib
 import os
 import stat
+from enum import Enum
 
 from katapy.errors import HostError, Unsupported
 from katapy.linux import mount, mount_tree, namespaces
 from katapy.protocol import names
+
+
+class ReadOnly(Enum):
+    """TOP: not what is mounted below it (`ro` with `rbind`, as runc has it); ALL: that too (`rro`)."""
+
+    NO = 0
+    TOP = 1
+    ALL = 2
+
 
 _SAFE = mount_tree.MOUNT_ATTR_NODEV | mount_tree.MOUNT_ATTR_NOSUID
 _TMPFS = "mode=0755,size=4m"
@@ -46,10 +56,10 @@ class SharedDirectory:
     def add_rootfs(self, container_id: str, path: str) -> str:
         """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported."""
         self._make_folder(container_id)
-        return self._add(container_id, "rootfs", path, readonly=False, recursive=True)
+        return self._add(container_id, "rootfs", path, readonly=ReadOnly.NO, recursive=True)
 
-    def add_mount(self, container_id: str, n: int, source: str, readonly: bool, recursive: bool) -> str:
-        """Shares a directory or a file; `readonly` holds for mounts below it too. Returns its path in the guest.
+    def add_mount(self, container_id: str, n: int, source: str, readonly: ReadOnly, recursive: bool) -> str:
+        """Shares a directory or a file; `recursive`: with the mounts below it. Its path in the guest.
 
         Raises HostError, Unsupported (sockets, FIFOs, devices: they would be dead in the guest).
         """
@@ -87,7 +97,7 @@ class SharedDirectory:
         os.mkdir(name, dir_fd=self._inside)
         os.chmod(name, 0o755, dir_fd=self._inside)
 
-    def _add(self, container_id: str, name: str, source: str, readonly: bool, recursive: bool) -> str:
+    def _add(self, container_id: str, name: str, source: str, readonly: ReadOnly, recursive: bool) -> str:
         place = f"{container_id}/{name}"
         try:
             fd = mount_tree.open_without_links(os.path.realpath(source))
@@ -153,10 +163,12 @@ def _mount_top(directory: str) -> int:
     return inside
 
 
-def _bind(fd: int, target: str, readonly: bool, recursive: bool) -> None:
+def _bind(fd: int, target: str, readonly: ReadOnly, recursive: bool) -> None:
     tree = mount_tree.clone_tree(fd, recursive)
     try:
-        mount_tree.set_attributes(tree, _SAFE | (mount_tree.MOUNT_ATTR_RDONLY if readonly else 0))
+        mount_tree.set_attributes(tree, _SAFE)
+        if readonly is not ReadOnly.NO:
+            mount_tree.set_attributes(tree, mount_tree.MOUNT_ATTR_RDONLY, recursive=readonly is ReadOnly.ALL)
         mount_tree.attach_tree(tree, target)
     finally:
         os.close(tree)

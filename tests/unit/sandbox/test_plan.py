@@ -10,6 +10,7 @@ from katapy.hypervisor.vm import Accelerator, ShareType, Transport
 from katapy.sandbox.annotations import MEMORY_MIB, VCPUS, Sizing, sizing
 from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
 from katapy.sandbox.sources import Source, SourceKind
+from katapy.storage.shared_directory import ReadOnly
 
 FACTS = HostFacts(
     cpus=4,
@@ -63,8 +64,8 @@ def test_binds_carry_what_the_host_enforces() -> None:
     ]
     sources = {0: Source(SourceKind.FILE, "/bundle/a"), 2: Source(SourceKind.DIRECTORY, "/b")}
     first, second = container(document, sources).binds
-    assert (first.index, first.source, first.readonly, first.recursive) == (0, "/bundle/a", True, False)
-    assert (second.index, second.source, second.readonly, second.recursive) == (2, "/b", False, True)
+    assert (first.index, first.source, first.readonly, first.recursive) == (0, "/bundle/a", ReadOnly.TOP, False)
+    assert (second.index, second.source, second.readonly, second.recursive) == (2, "/b", ReadOnly.NO, True)
 
 
 def test_shared_memory_of_the_host_becomes_a_tmpfs_of_its_size() -> None:
