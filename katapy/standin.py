@@ -24,6 +24,7 @@ from katapy.linux import mount, namespaces
 
 CHANNEL_FD = 3
 KILLED_STATUS = 128 + signal.SIGKILL
+_READY = b"ready"
 
 _UNTRAPPED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE}
 _FORWARDED = sorted(s for s in signal.valid_signals() if s not in _UNTRAPPED)
@@ -41,52 +42,74 @@ SCRIPT = (
 class StandinSpec:
     """What the stand-in shows of the container.
 
-    name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). rootfs: host path or None.
-    terminal: descriptor of the terminal that becomes its controlling one, or None.
+    name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). mounts: the mount namespace it
+    starts in, None for the caller's. rootfs: host path or None. terminal: descriptor of the terminal that becomes its
+    controlling one, or None.
     """
 
     name: str
     namespaces: tuple[tuple[str, str | None], ...] = ()
+    mounts: str | None = None
     rootfs: str | None = None
     hostname: str = ""
     terminal: int | None = None
 
 
 class Standin:
-    """A stand-in that runs. `channel` is the end for the supervisor; the owner sends it on and closes it."""
+    """A stand-in that is held until `release`: it has its namespaces, hooks may work in them, nothing is hidden yet.
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
+    `channel` is the end for the supervisor; the owner sends it on and closes it.
+    """
+
+    def __init__(self, pid: int, channel: socket.socket, control: socket.socket) -> None:
         self.pid = pid
         self.channel = channel
+        self._control = control
+        self._await(_READY)
+
+    def release(self) -> None:
+        """Lets it put the root file system over its own and become the shell.
+
+        Raises OSError of the step that failed.
+        """
+        self._control.send(b"go")
+        self._await(b"")
+        self._control.close()
 
     def kill(self) -> None:
         """Ends and reaps it. Only for the process that forked it."""
         self.channel.close()
+        self._control.close()
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+
+    def _await(self, expected: bytes) -> None:
+        """The child's next word; end of file (exec has closed it) is the empty one. Anything else is `errno text`."""
+        said = self._control.recv(4096)
+        if said == expected:
+            return
+        self.channel.close()
+        self._control.close()
+        os.waitpid(self.pid, 0)
+        errno, _, text = said.decode(errors="replace").partition(" ")
+        raise OSError(int(errno or 5), text or "it ended")
 
 
 def spawn(spec: StandinSpec, join_cgroup: Callable[[int], None] | None = None) -> Standin:
     """Forks a stand-in; returns when it has its namespaces. Raises OSError of the step that failed."""
     ours, theirs = socket.socketpair()
-    report_r, report_w = os.pipe()
+    our_control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        _child(spec, theirs.fileno(), report_w, join_cgroup)
-    theirs.close()
-    os.close(report_w)
-    with os.fdopen(report_r, "rb") as report:
-        failure = report.read(4096)
-    standin = Standin(pid, ours)
-    if failure:
         ours.close()
-        os.waitpid(pid, 0)
-        errno, _, text = failure.decode(errors="replace").partition(" ")
-        raise OSError(int(errno), text)
-    return standin
+        our_control.close()
+        _child(spec, theirs.fileno(), their_control, join_cgroup)
+    theirs.close()
+    their_control.close()
+    return Standin(pid, ours, our_control)
 
 
-def _child(spec: StandinSpec, channel: int, report: int, join_cgroup: Callable[[int], None] | None) -> None:
+def _child(spec: StandinSpec, channel: int, control: socket.socket, join_cgroup: Callable[[int], None] | None) -> None:
     """In the fork: becomes the shell, or reports `errno text` and ends. Never returns."""
     try:
         if join_cgroup is not None:
@@ -95,14 +118,20 @@ def _child(spec: StandinSpec, channel: int, report: int, join_cgroup: Callable[[
         if spec.terminal is not None:
             namespaces.set_controlling_terminal(spec.terminal)
         _enter(spec)
-        _exec_shell(spec.name, channel, report)
+        control.send(_READY)
+        if control.recv(16):
+            if spec.rootfs is not None:
+                _cover_root(spec.rootfs)
+            _exec_shell(spec.name, channel, control.fileno())
     except OSError as e:
-        os.write(report, f"{e.errno or 5} {e.strerror}{': ' + str(e.filename) if e.filename else ''}".encode())
+        control.send(f"{e.errno or 5} {e.strerror}{': ' + str(e.filename) if e.filename else ''}".encode())
     finally:
         os._exit(KILLED_STATUS)
 
 
 def _enter(spec: StandinSpec) -> None:
+    if spec.mounts is not None:
+        namespaces.join("mount", spec.mounts)
     kinds = dict(spec.namespaces)
     for kind, path in kinds.items():
         if path is not None and kind in namespaces.JOINED:
@@ -110,14 +139,16 @@ def _enter(spec: StandinSpec) -> None:
     namespaces.unshare([k for k, p in kinds.items() if p is None and k in namespaces.CREATED])
     if "uts" in kinds and kinds["uts"] is None and spec.hostname:
         namespaces.set_hostname(spec.hostname)
-    if spec.rootfs is not None:
-        namespaces.unshare(["mount"])
-        mount.mount("", "/", "", mount.MS_REC | mount.MS_SLAVE)
-        mount.mount(spec.rootfs, "/", "", mount.MS_BIND | mount.MS_REC)
+
+
+def _cover_root(rootfs: str) -> None:
+    namespaces.unshare(["mount"])
+    mount.mount("", "/", "", mount.MS_REC | mount.MS_SLAVE)
+    mount.mount(rootfs, "/", "", mount.MS_BIND | mount.MS_REC)
 
 
 def _exec_shell(name: str, channel: int, report: int) -> None:
-    """Descriptors 0 to 2 are /dev/null, 3 the channel, nothing else; the report pipe closes itself on success."""
+    """Descriptors 0 to 2 are /dev/null, 3 the channel, nothing else; `report` closes itself on success."""
     null = os.open("/dev/null", os.O_RDWR)
     high = [os.dup2(fd, 60 + i, inheritable=False) for i, fd in enumerate((report, channel, null))]
     for target in (0, 1, 2):

@@ -82,11 +82,12 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
             state._replace(supervisor_pid=launched.pid, supervisor_start=store.start_time(launched.pid)),
         )
         stdio, slave = _stdio(options, container, undo)
-        standin = standin_view.spawn_standin(container, cgroup.procs_files(), slave)
+        standin = standin_view.spawn_standin(container, cgroup.procs_files(), slave, launched.pid)
         undo.callback(end_standin, standin)
         found = bundle.raw.get("hooks") or {}
         _run_hooks(found, state, container, standin.pid, undo)
         hooks.keep(directory, found)
+        standin_view.release(standin)
         answer = _ask(task, standin, stdio)
         publish(standin.pid)
         undo.pop_all()
@@ -221,7 +222,7 @@ def _run_hooks(
     if found.get("poststop"):
         undo.callback(hooks.run_all, "poststop", found, stopped, lambda _: None)
     for kind in hooks.CREATE_KINDS:
-        hooks.run(kind, found, document, pid)
+        hooks.run(kind, found, document, hooks.Place(pid, container.rootfs))
 
 
 def hook_state(state: store.State, status: str, pid: int) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -
         standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), creation.cgroup_of(state))
         failed = undo.enter_context(contextlib.ExitStack())
         failed.callback(creation.end_standin, standin)
+        standin_view.release(standin)
         client.call(
             store.control_path(args.root, state.sandbox),
             "exec",

@@ -24,7 +24,7 @@ def run(args: Args) -> int:
 def start(root: str, container_id: str, log: Log | None = None) -> None:
     """Raises NotFound, WrongStatus (runc's words), and what the supervisor answers."""
     state = store.live_status(root, container_id)
-    if state.status != "created":
+    if state.status != "created" and not (state.status == "creating" and state.supervisor_pid):
         raise WrongStatus(_REFUSED.get(state.status, f"cannot start a container in the {state.status} state"))
     ask(root, state, "start", {}, _REFUSED["stopped"], START_S)
     if os.path.exists(f"{store.directory(root, container_id)}/hooks.json"):

@@ -3,13 +3,16 @@
 | kind | when | where |
 |---|---|---|
 | prestart, createRuntime | the stand-in has its namespaces, the machine boots, nothing of the container exists | host |
-| createContainer | after those | host's files, the stand-in's network, UTS and IPC namespaces |
+| createContainer | after those | host's files, the stand-in's mount, network, UTS and IPC namespaces |
 | startContainer | in `start`, before the process | in the guest, by crun |
 | poststart | in `start`, after the process was started | host |
 | poststop | in `delete`, after everything is gone | host |
 
 They run before crun sees the container, so that what they put into the root file system is there when it looks for the
-process's executable. State on stdin as the runtime-spec says. Of poststart and poststop a copy is kept in the state
+process's executable: files, and mounts too, if they are made in the stand-in's mount namespace (which is the
+supervisor's until
+the stand-in is released). State on stdin as the runtime-spec says. Of poststart and poststop a copy is kept in the
+state
 directory: config.json may have changed since.
 """
 
@@ -17,6 +20,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from katapy.errors import HostError, SpecError
@@ -31,22 +35,30 @@ _FILE = "hooks.json"
 _MAX_OUTPUT = 4096
 
 
-def run(kind: str, hooks: Hooks, state: Mapping[str, Any], standin_pid: int = 0) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where createContainer hooks run: the stand-in whose namespaces they enter, and their working directory."""
+
+    standin_pid: int
+    rootfs: str
+
+
+def run(kind: str, hooks: Hooks, state: Mapping[str, Any], place: Place | None = None) -> None:
     """Runs the hooks of one kind in order; the first that fails ends it. Raises HostError."""
     for index, hook in enumerate(hooks.get(kind) or ()):
-        _run_one(kind, index, hook, state, standin_pid if kind == "createContainer" else 0)
+        _run_one(kind, index, hook, state, place if kind == "createContainer" else None)
 
 
 def run_all(kind: str, hooks: Hooks, state: Mapping[str, Any], warn: Callable[[str], None]) -> None:
     """Runs every hook of one kind; failures are handed to `warn` and the rest still run (poststop)."""
     for index, hook in enumerate(hooks.get(kind) or ()):
         try:
-            _run_one(kind, index, hook, state, 0)
+            _run_one(kind, index, hook, state, None)
         except HostError as e:
             warn(str(e))
 
 
-def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], standin_pid: int) -> None:
+def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], place: Place | None) -> None:
     path = hook["path"]
     if not os.path.isabs(path):
         raise SpecError(f"path {path!r} is not absolute", f"$.hooks.{kind}[{index}].path")
@@ -56,12 +68,12 @@ def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], standi
             hook.get("args") or [path],
             executable=path,
             env=dict(e.partition("=")[::2] for e in hook.get("env") or ()),
-            cwd=state["bundle"],
+            cwd=place.rootfs if place else state["bundle"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_enter(standin_pid) if standin_pid else None,
+            preexec_fn=_enter(place) if place else None,
         )
     except OSError as e:
         raise HostError(f"{name}: {path}: {(e.strerror or str(e)).lower()}") from e
@@ -81,10 +93,11 @@ def _finish(process: "subprocess.Popen[bytes]", name: str, timeout_s: float | No
         raise HostError(f"{name}: {how}, stdout: , stderr: {said}")
 
 
-def _enter(pid: int) -> Callable[[], None]:
+def _enter(place: Place) -> Callable[[], None]:
     def enter() -> None:
-        for kind, entry in (("network", "net"), ("uts", "uts"), ("ipc", "ipc")):
-            namespaces.join(kind, f"/proc/{pid}/ns/{entry}")
+        for kind, entry in (("network", "net"), ("uts", "uts"), ("ipc", "ipc"), ("mount", "mnt")):
+            namespaces.join(kind, f"/proc/{place.standin_pid}/ns/{entry}")
+        os.chdir(place.rootfs)  # entering a mount namespace leads to its root
 
     return enter
 

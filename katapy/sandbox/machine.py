@@ -15,8 +15,8 @@ from katapy.errors import ConfigError
 from katapy.hypervisor.drivers import load_driver
 from katapy.hypervisor.vm import ShareSpec, Transport, Vm, VmSpec
 from katapy.protocol import names
-from katapy.sandbox.plan import SandboxPlan
-from katapy.storage.shared_directory import SharedDirectory, enter_private_mounts
+from katapy.sandbox.plan import ContainerPlan, SandboxPlan
+from katapy.storage.shared_directory import SharedDirectory
 from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 
 _ENTROPY_BYTES = 64
@@ -28,6 +28,7 @@ class Machine:
 
     vm: Vm
     secret: str
+    shared: SharedDirectory
     virtiofsd: VirtiofsdProcess | None
 
 
@@ -53,14 +54,12 @@ def load_image(directory: str) -> Image:
 
 
 def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack) -> Machine:
-    """Starts the machine with the first container's root file system and mounts shared.
+    """Starts the machine. Needs a private mount namespace.
 
     Raises HostError and its like.
     """
-    enter_private_mounts()
     image = load_image(config.image.dir)
     shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
-    share_container(shared, plan)
     spec = machine_spec(plan, config, image, shared.directory, os.getpid())
     daemon = virtiofs = None
     if plan.facts.virtiofsd is not None:
@@ -71,11 +70,11 @@ def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: cont
     vm = stack.enter_context(contextlib.closing(load_driver(config.hypervisor.driver).spawn(spec, directory, virtiofs)))
     secret = os.urandom(32).hex()
     vm.send_boot_message(boot_message(secret, spec.transport))
-    return Machine(vm, secret, daemon)
+    return Machine(vm, secret, shared, daemon)
 
 
-def share_container(shared: SharedDirectory, plan: SandboxPlan) -> None:
-    container = plan.container
+def share_container(shared: SharedDirectory, container: ContainerPlan) -> None:
+    """Shows the guest a container's root file system and mounts. Raises HostError, Unsupported."""
     shared.add_rootfs(container.id, container.rootfs)
     for bind in container.binds:
         shared.add_mount(container.id, bind.index, bind.source, bind.readonly, bind.recursive)

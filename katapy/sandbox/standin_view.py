@@ -5,12 +5,18 @@ from katapy.errors import HostError
 from katapy.sandbox.plan import ContainerPlan
 
 
-def spawn_standin(container: ContainerPlan, cgroup_procs: tuple[str, ...], terminal: int | None) -> standin.Standin:
-    """The stand-in of the container's init. Raises HostError."""
+def spawn_standin(
+    container: ContainerPlan, cgroup_procs: tuple[str, ...], terminal: int | None, supervisor_pid: int
+) -> standin.Standin:
+    """The stand-in of the container's init, held until `release`. Raises HostError.
+
+    It starts in the supervisor's mount namespace: what hooks mount there is shared with the guest.
+    """
     args = container.process.get("args") or [container.id]
     spec = standin.StandinSpec(
         name=str(args[0]),
         namespaces=container.namespaces,
+        mounts=f"/proc/{supervisor_pid}/ns/mnt",
         rootfs=container.rootfs,
         hostname=container.hostname,
         terminal=terminal,
@@ -18,8 +24,16 @@ def spawn_standin(container: ContainerPlan, cgroup_procs: tuple[str, ...], termi
     return spawn(spec, cgroup_procs)
 
 
-def spawn(spec: standin.StandinSpec, cgroup_procs: tuple[str, ...]) -> standin.Standin:
+def release(held: standin.Standin) -> None:
     """Raises HostError."""
+    try:
+        held.release()
+    except OSError as e:
+        raise HostError(f"start the stand-in: {e.strerror or e}") from e
+
+
+def spawn(spec: standin.StandinSpec, cgroup_procs: tuple[str, ...]) -> standin.Standin:
+    """Held until `release`. Raises HostError."""
 
     def join(pid: int) -> None:
         for path in cgroup_procs:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from katapy.config import Config
 from katapy.sandbox import store
 from katapy.sandbox.plan import SandboxPlan
+from katapy.storage.shared_directory import enter_private_mounts
 
 LOG_FILE = "supervisor.log"
 
@@ -47,20 +48,29 @@ class Launched:
 
 
 def launch(task: Task, listener: int) -> Launched:
-    """Forks. `listener` stays the caller's, who closes it."""
+    """Forks; returns when the child has its own mount namespace. `listener` stays the caller's, who closes it.
+
+    A child that fails before that says why in its log, and is found gone by whoever asks it for something.
+    """
     assert threading.active_count() == 1, "a supervisor must be forked before any thread exists"
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    ready_r, ready_w = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _child(task, listener, reading)
+        _child(task, listener, reading, ready_w)
     os.close(reading)
+    os.close(ready_w)
+    with open(ready_r, "rb") as ready:
+        ready.read()
     return Launched(pid, writing)
 
 
-def _child(task: Task, listener: int, lifeline: int) -> None:
+def _child(task: Task, listener: int, lifeline: int, ready: int) -> None:
     status = 70
     try:
-        _detach(task, {listener, lifeline})
+        _detach(task, {listener, lifeline, ready})
+        enter_private_mounts()
+        os.close(ready)
         from katapy.supervisor.main import serve
 
         serve(task, listener, lifeline)

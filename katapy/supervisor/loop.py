@@ -15,7 +15,7 @@ from katapy.protocol import names
 from katapy.sandbox import store
 from katapy.sandbox.container import Container
 from katapy.sandbox.lifecycle import Status
-from katapy.sandbox.machine import Machine
+from katapy.sandbox.machine import Machine, share_container
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
 from katapy.storage.virtiofsd import VirtiofsdProcess
@@ -45,6 +45,7 @@ class Loop:
         self._stack = stack
         self._lifeline = lifeline
         self._created = False
+        self._tried = asyncio.Event()
         self._done = asyncio.Event()
         self._sandbox: Sandbox | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -90,7 +91,8 @@ class Loop:
             self._watching = asyncio.create_task(self._watch_share(self._machine.virtiofsd, self._machine.vm))
         operations = Handlers(self._sandbox, self._task.plan.container).operations()
         self._handler = operations["create"].handler
-        return {**operations, "create": Operation(self._create)}
+        self._start = operations["start"].handler
+        return {**operations, "create": Operation(self._create), "start": Operation(self._start_created)}
 
     async def _watch_share(self, daemon: VirtiofsdProcess, vm: Vm) -> None:
         """Without its daemon the guest would hang on its root file system for ever."""
@@ -110,15 +112,24 @@ class Loop:
     async def _create(self, fields: Fields, descriptors: Descriptors) -> Fields:
         """The first container; if it fails there is no sandbox."""
         assert self._sandbox is not None
+        assert self._machine is not None
         try:
+            share_container(self._machine.shared, self._task.plan.container)
             answer = await self._handler(fields, descriptors)  # type: ignore[misc]
         except BaseException:
             self._done.set()
             raise
+        finally:
+            self._tried.set()
         self._created = True
         self._keep_timings()
         self._ending = asyncio.create_task(self._until_ended(self._sandbox))
         return dict(answer)
+
+    async def _start_created(self, fields: Fields, descriptors: Descriptors) -> Fields:
+        """Whoever asks for `start` while `create` is on its way waits for it."""
+        await self._tried.wait()
+        return await self._start(fields, descriptors)  # type: ignore[misc,no-any-return]
 
     async def _until_ended(self, sandbox: Sandbox) -> None:
         await sandbox.ended.wait()

@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 from katapy import standin
 
 
@@ -10,15 +12,35 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_it_exits_with_the_status_it_is_told() -> None:
+def released() -> standin.Standin:
     started = standin.spawn(standin.StandinSpec("workload"))
+    started.release()
+    return started
+
+
+def test_it_is_held_until_it_is_released() -> None:
+    started = standin.spawn(standin.StandinSpec("workload"))
+    started.channel.send(b"3\n")
+    assert os.waitpid(started.pid, os.WNOHANG) == (0, 0)
+    started.release()
+    assert wait(started.pid) == 3
+    started.channel.close()
+
+
+def test_a_step_that_fails_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="/absent"):
+        standin.spawn(standin.StandinSpec("workload", namespaces=(("network", "/absent"),)))
+
+
+def test_it_exits_with_the_status_it_is_told() -> None:
+    started = released()
     started.channel.send(b"42\n")
     assert wait(started.pid) == 42
     started.channel.close()
 
 
 def test_it_reports_signals_and_lives_on() -> None:
-    started = standin.spawn(standin.StandinSpec("workload"))
+    started = released()
     seen = b""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGWINCH, signal.SIGRTMIN):
         _until_trapping(started.pid)
@@ -40,7 +62,7 @@ def _until_trapping(pid: int) -> None:
 
 
 def test_killing_it_closes_the_channel() -> None:
-    started = standin.spawn(standin.StandinSpec("workload"))
+    started = released()
     os.kill(started.pid, signal.SIGKILL)
     assert started.channel.recv(64) == b""
     assert wait(started.pid) == -signal.SIGKILL
@@ -48,7 +70,7 @@ def test_killing_it_closes_the_channel() -> None:
 
 
 def test_it_ends_with_137_when_the_supervisor_is_gone() -> None:
-    started = standin.spawn(standin.StandinSpec("workload"))
+    started = released()
     started.channel.close()
     assert wait(started.pid) == 137
 
@@ -56,7 +78,7 @@ def test_it_ends_with_137_when_the_supervisor_is_gone() -> None:
 def test_it_holds_no_descriptor_of_its_parent() -> None:
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    started = standin.spawn(standin.StandinSpec("workload"))
+    started = released()
     _until_trapping(started.pid)
     held = {os.readlink(f"/proc/{started.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{started.pid}/fd")}
     assert os.readlink(f"/proc/self/fd/{writing}") not in held
@@ -67,7 +89,7 @@ def test_it_holds_no_descriptor_of_its_parent() -> None:
 
 
 def test_it_has_the_name_of_what_it_stands_for() -> None:
-    started = standin.spawn(standin.StandinSpec("workload"))
+    started = released()
     with open(f"/proc/{started.pid}/cmdline", "rb") as f:
         assert f.read().split(b"\0")[0] == b"workload"
     started.kill()
