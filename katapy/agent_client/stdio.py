@@ -1,10 +1,8 @@
 """One process's stdin, stdout and stderr: host descriptors on one side, the agent's Stdio stream on the other.
-Supervisor only.
 
-The descriptors are the caller's own (pipes, files, terminals). They can't be made non-blocking: the flag belongs to
-the open file
-and so to the caller too. Reads and writes that may block run in threads; the stream waits for them, so that a slow
-reader slows the process in the guest down and memory stays bounded.
+Supervisor only. The descriptors are the caller's own (pipes, files, terminals). They can't be made non-blocking: the
+flag belongs to the open file, and so to the caller too. Reads and writes that may block run in threads; the stream
+waits for them, so that a slow reader slows the process in the guest down and memory stays bounded.
 """
 
 import asyncio
@@ -32,17 +30,26 @@ MAX_STATUS = 255
 
 @dataclass(slots=True)
 class Descriptors:
-    """Owned by the pump from its start, each its own number; `stdin` may be None (nothing to read)."""
+    """Owned by the pump from its start, each its own number. None: nothing to read, or closed by the process."""
 
     stdin: int | None
-    stdout: int
-    stderr: int
+    stdout: int | None
+    stderr: int | None
     terminal: bool = False
 
+    def close_output(self, stdout: bool, stderr: bool) -> None:
+        """End of file for those who read there. Idempotent."""
+        if stdout and self.stdout is not None:
+            os.close(self.stdout)
+            self.stdout = None
+        if stderr and self.stderr is not None:
+            os.close(self.stderr)
+            self.stderr = None
+
     def close(self) -> None:
-        for fd in (self.stdin, self.stdout, self.stderr):
-            if fd is not None:
-                os.close(fd)
+        self.close_output(True, True)
+        if self.stdin is not None:
+            os.close(self.stdin)
 
 
 class StdioPump:
@@ -70,7 +77,7 @@ class StdioPump:
 
     async def resize_to_terminal(self) -> None:
         """To the size that the host's terminal has now."""
-        if self._fds.terminal:
+        if self._fds.terminal and self._fds.stdout is not None:
             size = terminal_size(self._fds.stdout)
             if size is not None:
                 await self.resize(*size)
@@ -134,12 +141,14 @@ class StdioPump:
             await self._output(self._fds.stdout, message.stdout)
         elif kind == "stderr":
             await self._output(self._fds.stderr, message.stderr)
+        elif kind == "closed":
+            self._fds.close_output(message.closed.stdout, message.closed.stderr)
         elif kind == "exited" and not self.exited.done():
             self.exited.set_result(min(message.exited.status, MAX_STATUS))
 
-    async def _output(self, fd: int, data: bytes) -> None:
+    async def _output(self, fd: int | None, data: bytes) -> None:
         """Writes all; a reader that is gone is remembered, the rest is dropped and the guest's end is closed."""
-        if fd in self._broken:
+        if fd is None or fd in self._broken:
             return
         try:
             await self._loop.run_in_executor(self._writer, write_all, fd, data)

@@ -79,7 +79,11 @@ class Output:
                 ended = sent == 0
             if sent is None:
                 await self._waiters[fd].wait()
+        closed = pb.CloseOutput(stdout=fd == self._streams.stdout, stderr=fd == self._streams.stderr)
         self._streams.close_output(fd)
+        if fd not in self._unwanted:
+            async with self._turn:
+                await self._context.write(pb.StdioOutput(closed=closed))
 
     async def _send(self, fd: int, size: int) -> int | None:
         """Reads and sends one chunk; the number of bytes, 0 at the end, None if there is nothing now."""
