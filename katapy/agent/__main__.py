@@ -8,8 +8,10 @@ import functools
 import gc
 import os
 import sys
+from collections.abc import Callable
 
 from katapy.agent import boot, init
+from katapy.agent.transport import vsock
 from katapy.agent.transport.child import RelayProcess, relay_serial, relay_vsock
 from katapy.protocol import names
 
@@ -32,9 +34,7 @@ def main() -> None:
 
 
 def _run(port: boot.BootPort) -> None:
-    agent_port = boot.find_port(names.AGENT_PORT)
-    work = relay_vsock if agent_port is None else functools.partial(relay_serial, _open(agent_port))
-    relay = RelayProcess(work)
+    relay = RelayProcess(_relay_work())
     port.phase("ports")
     from katapy.agent import serve  # grpc: two seconds under emulation
 
@@ -43,6 +43,14 @@ def _run(port: boot.BootPort) -> None:
     init.seed_random(message.entropy)
     init.set_clock(message.unix_nanoseconds)
     serve.run(port, message.secret, relay)
+
+
+def _relay_work() -> Callable[[], None]:
+    """What the relay will do, its host side being open already. A machine without an agent port has a vsock device."""
+    agent_port = boot.find_port(names.AGENT_PORT)
+    if agent_port is None:
+        return functools.partial(relay_vsock, vsock.listen(names.AGENT_VSOCK_PORT))
+    return functools.partial(relay_serial, _open(agent_port))
 
 
 def _open(path: str) -> int:

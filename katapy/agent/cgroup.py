@@ -17,7 +17,7 @@ EMPTY_DEADLINE_S = 10.0
 
 
 class Cgroup:
-    """A directory below /sys/fs/cgroup. Owns nothing: crun makes and removes it."""
+    """A directory below /sys/fs/cgroup, made by crun."""
 
     def __init__(self, path: str, root: str = CGROUP) -> None:
         self.directory = root + path
@@ -87,6 +87,14 @@ class Cgroup:
                         changed.read()
             except TimeoutError:
                 raise Timeout("end of the container's processes", EMPTY_DEADLINE_S) from None
+
+    async def remove(self) -> None:
+        """Kills what is left in it and removes it, if crun has not: a crun that is killed leaves it. Raises Timeout."""
+        self.signal_all(signal.SIGKILL)
+        await self.emptied()
+        for directory, _subdirectories, _files in os.walk(self.directory, topdown=False):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(directory)
 
     @contextlib.contextmanager
     def watching(self, name: str) -> Iterator[Inotify]:

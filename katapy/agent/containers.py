@@ -168,6 +168,8 @@ class Containers:
             raise AlreadyExists(f"process {exec_id!r} exists in container {container.id}")
         if container.state is State.STOPPED:
             raise WrongStatus("cannot exec in a stopped container")
+        if container.state is State.PAUSED:
+            raise WrongStatus("cannot exec in a paused container")
         container.forget_execs(FINISHED_EXECS)
         container.launching.add(exec_id)
         try:
@@ -222,6 +224,7 @@ class Containers:
             if os.path.isdir(f"{crun.ROOT}/{container.id}"):
                 log = f"{container.directory}/delete.log"
                 await crun.run(self._reaper, log, ["delete", "--force", container.id])
+            await container.cgroup.remove()
         finally:
             for process in container.processes.values():
                 process.close()

@@ -61,7 +61,9 @@ async def run(reaper: Reaper, log: str, arguments: list[str], stdio: tuple[int, 
     try:
         status = await asyncio.shield(ended)
     except asyncio.CancelledError:
-        os.kill(pid, signal.SIGKILL)
+        if not ended.done():
+            os.kill(pid, signal.SIGKILL)
+            await ended
         raise
     message = _take_log(log)
     if status != 0:

@@ -29,4 +29,5 @@ async def _serve(port: BootPort, secret: str, relay: RelayProcess) -> None:
     gc.enable()
     gc.freeze()
     status = await relay_ended
-    raise AgentError(f"the relay ended with status {status}")
+    # A new relay would help little: the host has lost its calls, and would not even hear of it.
+    raise AgentError(f"the relay process ended with status {status}")

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from katapy.agent.transport import serial
+from katapy.agent.transport import serial, vsock
 from katapy.protocol import names
 
 
@@ -23,10 +23,8 @@ def relay_serial(port: int) -> None:
     serial.SerialRelay(port, dial).run()
 
 
-def relay_vsock() -> None:
-    from katapy.agent.transport import vsock  # threading, which a serial machine's relay can do without
-
-    vsock.serve(vsock.listen(names.AGENT_VSOCK_PORT), dial)
+def relay_vsock(listener: socket.socket) -> None:
+    vsock.serve(listener, dial)
 
 
 class RelayProcess:

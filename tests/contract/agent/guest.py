@@ -30,7 +30,9 @@ BUSYBOX = "/bin/busybox"
 class Guest:
     """Boots in the constructor; `close` ends it. `phases` and `log` are what came over the boot port."""
 
-    def __init__(self, folder: Path, memory_mib: int = 512, cpus: int = 1) -> None:
+    def __init__(
+        self, folder: Path, memory_mib: int = 512, cpus: int = 1, boot_message: dict[str, Any] | None = None
+    ) -> None:
         self.folder = folder
         self.secret = secrets.token_hex(16)
         self.phases: list[tuple[str, float]] = []
@@ -39,7 +41,7 @@ class Guest:
         self._make_rootfs()
         self.started = time.monotonic()
         self.qemu = subprocess.Popen(self._argv(memory_mib, cpus), stdin=subprocess.DEVNULL)
-        self._talk_to_boot_port()
+        self._talk_to_boot_port(boot_message)
         self.channel, self.stub = self.connect()
 
     def _argv(self, memory_mib: int, cpus: int) -> list[str]:
@@ -72,9 +74,9 @@ class Guest:
                 os.symlink("busybox", root / "bin" / applet)
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
 
-    def _talk_to_boot_port(self) -> None:
+    def _talk_to_boot_port(self, message: dict[str, Any] | None) -> None:
         boot = self._dial(self.folder / "boot.sock")
-        message = {
+        message = message or {
             "version": names.PROTOCOL_VERSION,
             "secret": self.secret,
             "transport": "serial",
@@ -82,7 +84,8 @@ class Guest:
             "unix_nanoseconds": time.time_ns(),
         }
         boot.sendall(json.dumps(message).encode() + b"\n")
-        threading.Thread(target=self._listen, args=(boot,), daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, args=(boot,), daemon=True)
+        self.listener.start()
 
     def _dial(self, path: Path) -> socket.socket:
         deadline = time.monotonic() + 10
@@ -112,7 +115,7 @@ class Guest:
             ("grpc.max_receive_message_length", names.MAX_MESSAGE),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.min_reconnect_backoff_ms", 60_000),
-            ("grpc.initial_reconnect_backoff_ms", 60_000),
+            ("grpc.initial_reconnect_backoff_ms", 200),
         ]
         channel = grpc.insecure_channel(f"unix:{self.folder / 'agent.sock'}", options=options)
         return channel, Stub(channel, self.secret if secret is None else secret)
@@ -150,7 +153,9 @@ class Stub:
 
 
 def spec(container_id: str, *args: str, terminal: bool = False, **changes: Any) -> bytes:
-    """config.json for a busybox. `changes` replace top-level keys; `resources` and `process` are merged."""
+    """config.json for a busybox. `changes` replace top-level keys; `resources`, `process` and
+    `linux_changes` are merged.
+    """
     capabilities = ["CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID"]
     document: dict[str, Any] = {
         "ociVersion": "1.0.2",
@@ -177,6 +182,7 @@ def spec(container_id: str, *args: str, terminal: bool = False, **changes: Any) 
             "cgroupsPath": f"{names.GUEST_CGROUP_ROOT}/{container_id}",
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")],
             "resources": {"devices": [{"allow": False, "access": "rwm"}], **changes.pop("resources", {})},
+            **changes.pop("linux_changes", {}),
         },
     }
     document["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)

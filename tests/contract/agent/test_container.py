@@ -1,8 +1,11 @@
 """Containers from create to remove, in a real guest with real crun."""
 
+import contextlib
 import json
 import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -179,3 +182,66 @@ def test_a_paused_container_can_be_removed(create: Callable[..., Any]) -> None:
     container.start()
     container.call("PauseContainer")
     container.call("RemoveContainer")
+
+
+def test_what_a_process_inherits(create: Callable[..., Any]) -> None:
+    """Nothing of the agent's: descriptors, ignored signals, OOM protection, umask, its cgroup."""
+    script = "ls /proc/self/fd; umask; cat /proc/self/oom_score_adj; grep -h -e SigIgn -e SigBlk /proc/self/status"
+    container = create("sh", "-c", f"{script}; cat /proc/self/cgroup")
+    container.start()
+    init = container.session().finish().stdout.decode().split("\n")
+    assert init == [
+        "0", "1", "2", "3", "0022", "0", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "0::/", "",
+    ]  # fmt: skip
+    container = create("sleep", "1000")
+    container.start()
+    container.exec("e", process("sh", "-c", f"{script}; cat /proc/self/cgroup"))
+    assert container.session("e").finish().stdout.decode().split("\n") == init
+
+
+def test_a_create_that_is_given_up_leaves_nothing(guest: Guest, create: Callable[..., Any]) -> None:
+    for milliseconds in (5, 30, 60, 90):
+        request = pb.CreateContainerRequest(container_id="slow", spec_json=spec("slow", "true"))
+        with contextlib.suppress(grpc.RpcError):
+            guest.stub.CreateContainer(request, timeout=milliseconds / 1000)
+        wait_until_gone(guest, request)
+
+
+def wait_until_gone(guest: Guest, request: pb.CreateContainerRequest) -> None:
+    """The same container can be made, once the agent has unwound the attempt that was given up."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            guest.stub.CreateContainer(request)
+        except grpc.RpcError as error:
+            if error.code() is not Code.ALREADY_EXISTS or time.monotonic() > deadline:
+                raise
+            with contextlib.suppress(grpc.RpcError):  # it may have been finished after its deadline
+                guest.stub.RemoveContainer(pb.ContainerRequest(container_id=request.container_id))
+        else:
+            guest.stub.RemoveContainer(pb.ContainerRequest(container_id=request.container_id))
+            return
+
+
+def test_many_at_once(guest: Guest, create: Callable[..., Any]) -> None:
+    def whole_life(number: int) -> int:
+        container = create("sh", "-c", f"echo {number}; exit {number}")
+        session = container.session()
+        container.start()
+        session.finish()
+        assert session.stdout == b"%d\n" % number
+        return int(session.status or 0)
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(whole_life, range(12))) == list(range(12))
+
+
+def test_exec_into_a_paused_container_is_refused(create: Callable[..., Any], refused: Any) -> None:
+    container = create("sleep", "1000")
+    container.start()
+    container.call("PauseContainer")
+    with refused(Code.FAILED_PRECONDITION, "paused"):
+        container.exec("e", process("true"))
+    container.call("ResumeContainer")
+    container.exec("e", process("true"))
+    assert container.wait("e") == 0

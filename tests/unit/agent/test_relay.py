@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from katapy.agent.transport import vsock
 from katapy.agent.transport.relay import relay
 from katapy.agent.transport.serial import PREFACE, SETTINGS, SerialRelay, is_new_client
 
@@ -155,3 +156,32 @@ def test_relay_of_two_sockets() -> None:
     for end in (one, other, server):
         end.close()
     assert len(os.listdir("/proc/self/fd")) == before - 3
+
+
+class Listener:
+    """Stands in for an AF_VSOCK listener: accepts what it was given, then fails like a device that was unplugged."""
+
+    def __init__(self, *connections: tuple[socket.socket, tuple[int, int]]) -> None:
+        self._connections = list(connections)
+
+    def accept(self) -> tuple[socket.socket, tuple[int, int]]:
+        if not self._connections:
+            raise OSError("no more")
+        return self._connections.pop(0)
+
+
+def test_vsock_relays_the_host_and_nobody_else() -> None:
+    host, accepted = socket.socketpair()
+    container, refused = socket.socketpair()
+    server, dialled = socket.socketpair()
+    listener = Listener((refused, (1, 7)), (accepted, (vsock.HOST_CID, 7)))
+    with host, container, server:
+        with pytest.raises(OSError, match="no more"):
+            vsock.serve(listener, lambda: dialled)  # type: ignore[arg-type]
+        assert container.recv(1) == b""
+        host.sendall(b"ping")
+        assert server.recv(4) == b"ping"
+        server.sendall(b"pong")
+        assert host.recv(4) == b"pong"
+        server.shutdown(socket.SHUT_RDWR)
+        assert host.recv(1) == b""
