@@ -5,8 +5,8 @@ preface at the start of a read means a new client, whether or not the end of the
 the host without a connection is dropped. Whatever the host does, `run` goes on.
 
 One case can't be seen from here: a host that closes and opens its end before this process gets to run. What the old
-connection had yet to say then reaches the new client, which fails at once; its next attempt is in order. So a client that
-may come back must dial again soon (grpc.initial_reconnect_backoff_ms).
+connection had yet to say then reaches the new client, which fails at once; its next attempt is in order. So a client
+that may come back must dial again soon (grpc.initial_reconnect_backoff_ms).
 """
 
 import os
