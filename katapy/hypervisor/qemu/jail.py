@@ -1,4 +1,4 @@
-"""QEMU's view of the host's files: programs and libraries read-only, its image, its share, nothing else.
+"""QEMU's view of the host's files: programs and libraries read-only, its image, with 9p its share, nothing else.
 
 Runs in QEMU's process before exec, as root, in a mount namespace that is already its own.
 
@@ -11,7 +11,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from katapy.hypervisor.vm import Accelerator, VmSpec
+from katapy.hypervisor.vm import Accelerator, ShareType, VmSpec
 from katapy.linux import mount, mount_tree
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
@@ -45,7 +45,7 @@ def jail_entries(spec: VmSpec) -> list[Entry]:
     entries += [Entry(path, _DEVICE) for path in _DEVICES]
     if spec.accelerator is Accelerator.KVM:
         entries.append(Entry(_KVM, _DEVICE))
-    if spec.share is not None:
+    if spec.share is not None and spec.share.type is ShareType.NINEP:  # else virtiofsd serves it
         entries.append(Entry(spec.share.directory, 0, recursive=True))
     return entries
 
