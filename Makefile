@@ -6,6 +6,7 @@ IMAGES  ?= /var/lib/katapy/images
 PREFIX  ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup image image-check demo lint unit test proto bench install uninstall
@@ -38,8 +39,8 @@ test: image ## all tests, linters included (PYTEST_ARGS: more arguments)
 proto: setup ## generate the code of the agent's protocol
 	@$(PYTHON) setup/generate_protocol.py
 
-bench: image ## measure what the design promises
-	@$(PYTHON) -m pytest -q tests/perf $(PYTEST_ARGS)
+bench: image ## measure what the design promises, beside runc (BENCH_ARGS: --runs N, --json FILE)
+	@$(PYTHON) tests/perf/bench.py $(BENCH_ARGS)
 
 install: image ## the command, its configuration, and Podman's drop-in
 	@sh setup/install.sh install "$(DESTDIR)" "$(PREFIX)"

@@ -1,0 +1,142 @@
+"""`make bench`: what the design promises, measured here and now, beside runc on the same bundle in the same run.
+
+    python tests/perf/bench.py [--runs N] [--json FILE] [--katapy PATH]
+
+Prints medians and spreads (min, p90) and the budgets of the design; writes everything as JSON. It asserts nothing:
+figures of a busy machine are no test. Needs root; runc is left out, and named, where it is not installed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from framework import processes
+from framework.bundle import Bundle, make_bundle
+from framework.runtime import Runtime
+from perf import measure
+from perf.report import Report, Series
+
+OUTPUT_MIB = 64
+LAUNCHER = Path(sys.executable).with_name("katapy")
+
+
+def main() -> int:
+    options = _options()
+    processes.become_subreaper()  # the stand-ins' parent, as conmon is
+    report = Report(_host(options.katapy))
+    with tempfile.TemporaryDirectory(prefix="katapy-bench-") as name:
+        folder = Path(name)
+        katapy = Runtime(options.katapy, folder / "katapy", f"bench{os.getpid()}")
+        runc = Runtime(Path(found), folder / "runc", f"bench{os.getpid()}") if (found := shutil.which("runc")) else None
+        if runc is None:
+            print("runc is not installed: katapy is measured alone", file=sys.stderr)
+        try:
+            _measure_all(report, katapy, runc, folder, options.runs)
+        finally:
+            for runtime in filter(None, (katapy, runc)):
+                runtime.cleanup()
+    print(report.table())
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.document(), indent=2) + "\n")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--runs", type=int, default=5, help="cold boots (default: 5); short verbs run five times as often"
+    )
+    parser.add_argument("--json", metavar="FILE", default="", help="write all figures to this file")
+    parser.add_argument("--katapy", type=Path, default=LAUNCHER, help="the katapy to measure (default: the checkout's)")
+    return parser.parse_args()
+
+
+def _host(katapy: Path) -> dict[str, object]:
+    """What the figures depend on."""
+    version = measure.output([str(katapy), "env", "--json"])
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "load at the start": os.getloadavg()[0],
+        "katapy": json.loads(version),
+    }
+
+
+def _measure_all(report: Report, katapy: Runtime, runc: Runtime | None, folder: Path, runs: int) -> None:
+    hello = make_bundle(folder / "hello", ["echo", "hello"])
+    _cold(report, katapy, runc, hello, runs)
+    idle = make_bundle(folder / "idle")
+    for runtime in filter(None, (katapy, runc)):
+        _running(report, runtime, idle, runs)
+    _output(report, katapy, runc, make_bundle(folder / "output", measure.output_command(OUTPUT_MIB)), min(runs, 3))
+    bare = report.series("bare python", "-I -S -c pass", "ms")
+    for _ in range(runs * 5):
+        bare.add(measure.milliseconds([sys.executable, "-I", "-S", "-c", "pass"]))
+
+
+def _say(what: str) -> None:
+    print(f"  {what} ...", file=sys.stderr, flush=True)
+
+
+def _cold(report: Report, katapy: Runtime, runc: Runtime | None, bundle: Bundle, runs: int) -> None:
+    """From the call of `run` to the first byte of output, with the milestones between."""
+    for n in range(runs):
+        _say(f"cold start {n + 1} of {runs}")
+        start = measure.first_byte(katapy, bundle)
+        report.series("katapy", "run to first byte", "s").add(start.first_byte)
+        report.series("katapy", "run to exit", "s").add(start.exit)
+        for phase, seconds in start.phases.items():
+            report.series("katapy", f"  phase: {phase}", "s").add(seconds)
+        if runc is not None:
+            start = measure.first_byte(runc, bundle)
+            report.series("runc", "run to first byte", "s").add(start.first_byte)
+            report.series("runc", "run to exit", "s").add(start.exit)
+
+
+def _running(report: Report, runtime: Runtime, bundle: Bundle, runs: int) -> None:
+    """Short verbs on a container that runs, its memory, and its end."""
+    name = "runc" if runtime.name == "runc" else "katapy"
+    _say(f"{name}: verbs on a running container")
+    if name == "katapy":
+        container, cpu = measure.create_cpu(runtime, bundle)
+        report.series(name, "CPU of create besides QEMU", "s").add(cpu)
+        container.start()
+    else:
+        container = runtime.start(bundle)
+
+    def repeat(what: str, verb: Callable[[], float]) -> Series:
+        series = report.series(name, what, "ms")
+        for _ in range(runs * 5):
+            series.add(verb())
+        return series
+
+    repeat("state", lambda: measure.milliseconds(runtime.argv("state", container.id)))
+    repeat("list", lambda: measure.milliseconds(runtime.argv("list")))
+    repeat("exec true", lambda: measure.milliseconds(runtime.argv("exec", container.id, "true")))
+    if name == "katapy":
+        for what, kib in measure.memory(container).items():
+            report.series(name, f"PSS of {what}", "MB").add(kib / 1024)
+    report.series(name, "delete --force", "ms").add(
+        measure.milliseconds(runtime.argv("delete", "--force", container.id))
+    )
+
+
+def _output(report: Report, katapy: Runtime, runc: Runtime | None, bundle: Bundle, runs: int) -> None:
+    for runtime in filter(None, (katapy, runc)):
+        name = "runc" if runtime is runc else "katapy"
+        for n in range(runs):
+            _say(f"{name}: {OUTPUT_MIB} MiB of output, {n + 1} of {runs}")
+            report.series(name, "stdout", "MB/s").add(measure.output_rate(runtime, bundle, OUTPUT_MIB))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,93 @@
+"""Series of figures, their medians and spreads, and the budgets they are held against. Pure."""
+
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Series:
+    """Figures of one kind, in `unit`."""
+
+    who: str
+    what: str
+    unit: str
+    values: list[float] = field(default_factory=list)
+
+    def add(self, value: float) -> None:
+        self.values.append(value)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def p90(self) -> float:
+        return sorted(self.values)[min(len(self.values) - 1, round(0.9 * (len(self.values) - 1)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A promise of the design: the median of (`who`, `what`), or its ratio to that of `over`, against `limit`."""
+
+    text: str
+    who: str
+    what: str
+    limit: float
+    over: tuple[str, str] | None = None
+    at_least: bool = False
+
+
+BUDGETS = (
+    Budget("state <= 2.5 x bare python", "katapy", "state", 2.5, ("bare python", "-I -S -c pass")),
+    Budget("supervisor <= 30 MB", "katapy", "PSS of supervisor", 30),
+    Budget("stand-in <= 4 MB", "katapy", "PSS of stand-in", 4),
+    Budget("own CPU of create <= 0.4 s", "katapy", "CPU of create besides QEMU", 0.4),
+    Budget("stdout >= 20 MB/s (TCG)", "katapy", "stdout", 20, at_least=True),
+)
+
+
+class Report:
+    """Everything measured in one run. `host` is what the figures depend on."""
+
+    def __init__(self, host: dict[str, object]) -> None:
+        self.host = host
+        self._series: dict[tuple[str, str], Series] = {}
+
+    def series(self, who: str, what: str, unit: str) -> Series:
+        """The series of that name, made when it is first asked for."""
+        return self._series.setdefault((who, what), Series(who, what, unit))
+
+    def _measured(self) -> list[Series]:
+        return [s for s in self._series.values() if s.values]
+
+    def table(self) -> str:
+        lines = [f"{'':<12} {'':<34} {'median':>10} {'min':>10} {'p90':>10}      n"]
+        for s in self._measured():
+            figures = f"{s.median:>10.3f} {min(s.values):>10.3f} {s.p90:>10.3f}"
+            lines.append(f"{s.who:<12} {s.what:<34} {figures} {s.unit:<5} {len(s.values)}")
+        lines += ["", "budgets of the design (medians of this run):"]
+        lines += [f"  {'kept  ' if ok else 'MISSED'} {value:8.2f}  {text}" for text, value, ok in self.budgets()]
+        return "\n".join(lines)
+
+    def budgets(self) -> list[tuple[str, float, bool]]:
+        """(text, figure, kept) of every budget whose series were measured."""
+        found = []
+        for budget in BUDGETS:
+            series = self._series.get((budget.who, budget.what))
+            over = self._series.get(budget.over) if budget.over else None
+            if series is None or not series.values or (budget.over and (over is None or not over.values)):
+                continue
+            value = series.median / over.median if over else series.median
+            found.append((budget.text, value, value >= budget.limit if budget.at_least else value <= budget.limit))
+        return found
+
+    def document(self) -> dict[str, object]:
+        return {
+            "version": 1,
+            "host": self.host,
+            "series": [
+                {"who": s.who, "what": s.what.strip(), "unit": s.unit, "median": s.median, "values": s.values}
+                for s in self._measured()
+            ],
+            "budgets": [{"text": t, "value": v, "kept": ok} for t, v, ok in self.budgets()],
+        }
