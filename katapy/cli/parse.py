@@ -105,7 +105,6 @@ def _parse_flags(argv: list[str], flags: tuple[Flag, ...], args: Args, interleav
     known = {name: flag for flag in flags for name in flag.names}
     for flag in flags:
         setattr(args, flag.attribute, list(flag.default) if flag.kind == LIST else flag.default)  # type: ignore[call-overload]
-    used: dict[str, str] = {}
     operands: list[str] = []
     words = iter(argv)
     for word in words:
@@ -122,8 +121,6 @@ def _parse_flags(argv: list[str], flags: tuple[Flag, ...], args: Args, interleav
         found = known.get(name)
         if found is None:
             raise UsageError(f"flag provided but not defined: -{name}")
-        if used.setdefault(found.names[0], name) != name:
-            raise UsageError(f"Cannot use two forms of the same flag: {used[found.names[0]]} {name}")
         if found.kind != BOOL and not equals:
             following = next(words, None)
             if following is None:

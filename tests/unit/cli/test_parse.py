@@ -57,7 +57,6 @@ def test_accepted(line: str, expected: dict[str, object]) -> None:
         ("state ---foo c1", "bad flag syntax: ---foo", "state"),
         ("state --=x c1", "bad flag syntax: --=x", "state"),
         ("create --bundle", "flag needs an argument: -bundle", "create"),
-        ("exec -e A --env B c1 x", "Cannot use two forms of the same flag: e env", "exec"),
         ("exec -t=maybe c1 x", 'invalid boolean value "maybe" for -t: parse error', "exec"),
         ("exec --preserve-fds x c1", 'invalid value "x" for flag -preserve-fds: parse error', "exec"),
         ("exec -it c1 sh", "flag provided but not defined: -it", "exec"),
