@@ -209,6 +209,7 @@ class Session:
         self.stdout = b""
         self.stderr = b""
         self.status: int | None = None
+        self.closed: list[pb.CloseOutput] = []
 
     def _inputs(self) -> Iterator[pb.StdioInput]:
         while (message := self._queue.get()) is not None:
@@ -236,6 +237,8 @@ class Session:
             self.stdout += message.stdout
         elif kind == "stderr":
             self.stderr += message.stderr
+        elif kind == "closed":
+            self.closed.append(message.closed)
         else:
             assert self.status is None, "exited came twice"
             self.status = message.exited.status

@@ -172,3 +172,14 @@ def test_two_hundred_execs_leave_nothing(guest: Guest, create: Callable[..., Any
     with pytest.raises(grpc.RpcError) as raised:
         stranger.Wait(pb.ProcessRequest(container_id=container.id, exec_id="e0"))
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_closed_output_is_told_while_the_process_goes_on(create: Callable[..., Any]) -> None:
+    container = create("sh", "-c", "echo last; exec >&-; read x; echo end >&2; exit 4")
+    session = container.session()
+    container.start()
+    while not session.closed:
+        session._take(next(session.stream))
+    assert (session.stdout, session.closed, session.status) == (b"last\n", [pb.CloseOutput(stdout=True)], None)
+    session.write(b"\n")
+    assert (session.finish().stderr, session.status) == (b"end\n", 4)
