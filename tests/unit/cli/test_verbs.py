@@ -88,7 +88,6 @@ def test_list_warns_of_damage_and_shows_the_rest(katapy: Katapy, make: Make, roo
         ("running", "cannot start an already running container"),
         ("stopped", "cannot start a container that has stopped"),
         ("paused", "cannot start a container in the paused state"),
-        ("creating", "cannot start a container in the creating state"),
     ],
 )
 def test_start_refuses(katapy: Katapy, make: Make, status: str, message: str) -> None:
@@ -98,8 +97,10 @@ def test_start_refuses(katapy: Katapy, make: Make, status: str, message: str) ->
     assert f'msg="{message}"' in result.err
 
 
-def test_start(katapy: Katapy, make: Make, supervise: Supervise) -> None:
-    make(status="created")
+@pytest.mark.parametrize("status", ["created", "creating"])
+def test_start(katapy: Katapy, make: Make, supervise: Supervise, status: str) -> None:
+    """While `create` is on its way, the supervisor lets `start` wait for it."""
+    make(status=status)
     supervisor = supervise(start=lambda fields: {})
     result = katapy("start", "c1")
     assert (result.status, result.out, result.err) == (0, "", "")
