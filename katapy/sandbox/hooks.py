@@ -10,18 +10,15 @@
 
 They run before crun sees the container, so that what they put into the root file system is there when it looks for the
 process's executable: files, and mounts too, if they are made in the stand-in's mount namespace (which is the
-supervisor's until
-the stand-in is released). State on stdin as the runtime-spec says. Of poststart and poststop a copy is kept in the
-state
-directory: config.json may have changed since.
+supervisor's until the stand-in is released). State on stdin as the runtime-spec says; a hook without `env` inherits the
+caller's. Of poststart and poststop a copy is kept in the state directory: config.json may have changed since.
 """
 
 import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from katapy.errors import HostError, SpecError
 from katapy.linux import namespaces
@@ -35,8 +32,7 @@ _FILE = "hooks.json"
 _MAX_OUTPUT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where createContainer hooks run: the stand-in whose namespaces they enter, and their working directory."""
 
     standin_pid: int
@@ -67,7 +63,7 @@ def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], place:
         process = subprocess.Popen(
             hook.get("args") or [path],
             executable=path,
-            env=dict(e.partition("=")[::2] for e in hook.get("env") or ()),
+            env=None if hook.get("env") is None else dict(e.partition("=")[::2] for e in hook["env"]),
             cwd=place.rootfs if place else state["bundle"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -46,7 +46,7 @@ def test_not_found(root: str) -> None:
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "../x", "a b", "ä", "a\0", "x" * 1025])
 def test_ids_never_become_paths(root: str, bad: str) -> None:
-    with pytest.raises(UsageError, match="invalid container ID format|cannot be empty"):
+    with pytest.raises(UsageError, match=r"invalid container ID format|cannot be empty"):
         store.load(root, bad)
 
 
