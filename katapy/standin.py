@@ -1,17 +1,14 @@
 """The stand-in: the host process whose pid stands for a process in the guest. Forked by the CLI (create, run, exec).
 
-It is a /bin/sh that waits on descriptor 3, one end of a socket pair whose other end the supervisor holds:
-signals it receives go out as decimal lines, the exit status comes in as one, and it exits with that. End of file
-means that the
+It is a /bin/sh that waits on descriptor 3, one end of a socket pair whose other end the supervisor holds: signals it
+receives go out as decimal lines, the exit status comes in as one, and it exits with that. End of file means that the
 supervisor is gone: exit 137. Killing the stand-in closes the pair, by which the supervisor knows to kill the guest's
-process.
-A shell is a twentieth of a forked Python: 0.2 MB against 4 (docs/decisions/0002-stand-in.md).
+process. A shell is a twentieth of a forked Python: 0.2 MB against 4 (docs/decisions/0002-stand-in.md).
 
 Its namespaces stand for the container's: engines read /proc/<pid>/ns/net, `podman cp` enters /proc/<pid>/ns/mnt and
 takes its root for the container's. The root file system is mounted *over* the root of that namespace, so whoever
-enters sees
-it as /, while the shell itself still runs from the host's file system: nothing of the container's is ever executed
-here.
+enters sees it as /, while the shell itself still runs from the host's file system: nothing of the container's is ever
+executed here.
 """
 
 import os

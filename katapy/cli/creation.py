@@ -1,8 +1,7 @@
 """What `create` and `run` share: from a bundle to a container that is created, or to nothing at all. CLI only.
 
 In order: plan (pure) - reserve the id - cgroup - fork the supervisor, which starts the machine - stand-in - hooks,
-while the guest
-boots - `create` over the control socket. Whatever fails, the ExitStack takes back what was done.
+while the guest boots - `create` over the control socket. Whatever fails, the ExitStack takes back what was done.
 """
 
 import contextlib

@@ -2,8 +2,7 @@
 agent.
 
 Paths are passed to the kernel as they stand: no symlink is resolved here, nothing is created. Every failure is an
-OSError that
-carries errno and the target's path.
+OSError that carries errno and the target's path.
 """
 
 import ctypes

@@ -1,12 +1,11 @@
 """Forks the supervisor out of `katapy create`. Runs in the CLI (parent) and is the supervisor's first step (child).
 
 Forked, not spawned: the imports and the plan come along, which saves a second interpreter's start. That is safe as
-long as there is
-one thread: asserted here. The child keeps the listening control socket, the lifeline and nothing else.
+long as there is one thread: asserted here. The child keeps the listening control socket, the lifeline and nothing
+else.
 
 The lifeline is a pipe whose writing end only the CLI holds: its end of file before the container exists means that
-`create` was
-killed, and the supervisor unwinds.
+`create` was killed, and the supervisor unwinds.
 """
 
 import contextlib
