@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import time
 
 from katapy.cgroups.hierarchies import Hierarchy, mounted, relative_path
@@ -49,6 +50,14 @@ class Cgroup:
                 _write(name, str(pid))
             except OSError as e:
                 raise HostError(f"can't move process {pid} into {name}: {_reason(e)}") from e
+
+    def kill(self) -> None:
+        """SIGKILL to every process in the directories that katapy made: what is there belongs to the container."""
+        for path in self.paths():
+            if _is_ours(path):
+                for pid in _read(f"{path}/cgroup.procs").split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
 
     def remove(self, deadline_s: float = _REMOVE_S) -> None:
         """Waits until nobody is in it, then removes it, what is below it, and empty parents that katapy made.
@@ -129,7 +138,8 @@ def _await_empty(path: str, until: float) -> None:
         left = until - time.monotonic()
         pids = _read(f"{path}/cgroup.procs").split()
         if left <= 0:
-            raise HostError(f"can't remove cgroup {path}: still in it: {' '.join(pids[:10]) or 'a process that ended'}")
+            stayed = " ".join(pids[:10]) or "a process that ended"
+            raise HostError(f"can't remove cgroup {path}: Device or resource busy: {stayed}")
         if not pids or not _await_exit(int(pids[0]), left):
             # Ended, but not yet taken off the books by the kernel, which has no event for that in v1.
             select.select([], [], [], min(_RETRY_S, left))

@@ -37,7 +37,7 @@ def delete(root: str, container_id: str, force: bool, log: Log | None = None) ->
         raise WrongStatus(f"cannot delete container {container_id} that is not stopped: {state.status}")
     if store.supervisor_alive(state):
         _end(root, state, force)
-    _clean_up(root, state, log or Log())
+    _clean_up(root, state, force, log or Log())
 
 
 def _end(root: str, state: store.State, force: bool) -> None:
@@ -75,11 +75,19 @@ def _kill_supervisor(state: store.State) -> None:
         raise HostError(f"the supervisor {state.supervisor_pid} of {state.id} survived SIGKILL for {_DEATH_S:g} s")
 
 
-def _clean_up(root: str, state: store.State, log: Log) -> None:
+def _clean_up(root: str, state: store.State, force: bool, log: Log) -> None:
     from katapy import cgroups  # imported here: a `delete` of nothing does not need it
 
     folder = store.directory(root, state.id)
-    cgroups.open_cgroup(state.cgroup, state.id).remove()
+    cgroup = cgroups.open_cgroup(state.cgroup, state.id)
+    if force:
+        cgroup.kill()
+    try:
+        cgroup.remove()
+    except HostError as e:
+        if not force:
+            raise
+        log.warning(str(e))  # somebody froze a process of it (v1): it dies when it is thawed
     if os.path.exists(f"{folder}/hooks.json"):
         _poststop(folder, state, log)
     store.remove(root, state.id)

@@ -83,7 +83,7 @@ def test_remove_waits_for_the_end_and_removes_what_is_below(cgroup: Cgroup) -> N
 
 def test_a_process_that_stays_is_named(cgroup: Cgroup) -> None:
     pid = sleeper(cgroup)
-    with pytest.raises(HostError, match=f"still in it: {pid}"):
+    with pytest.raises(HostError, match=f"Device or resource busy: {pid}"):
         cgroup.remove(0.1)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

@@ -23,6 +23,9 @@ class FakeCgroup:
     def __init__(self, removed: list[str], id: str) -> None:
         self.removed, self.id = removed, id
 
+    def kill(self) -> None:
+        pass
+
     def remove(self) -> None:
         self.removed.append(self.id)
 
