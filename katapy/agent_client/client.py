@@ -3,6 +3,7 @@
 What comes back is a guest's word: texts are cut and stripped here, numbers are checked where they are used.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -28,6 +29,10 @@ from katapy.protocol import agent_pb2_grpc, names
 
 Reply = TypeVar("Reply")
 
+_SILENT = "waiting for the agent in the guest"
+_LATE_S = 1.0
+"""After the deadline that grpc is given: it is late by half a minute when a guest floods it with headers."""
+
 _ERRORS: dict[grpc.StatusCode, type[KatapyError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
@@ -49,7 +54,10 @@ class AgentClient:
     async def _call(self, method: Callable[..., Awaitable[Reply]], request: Any, seconds: float | None = None) -> Reply:
         limit = self._request_s if seconds is None else seconds
         try:
-            return believed(await method(request, metadata=self._metadata, timeout=limit))
+            async with asyncio.timeout(limit + _LATE_S):
+                return believed(await method(request, metadata=self._metadata, timeout=limit))
+        except TimeoutError as e:
+            raise Timeout(_SILENT, limit) from e
         except grpc.aio.AioRpcError as e:
             raise self.translate(e, limit) from e
         except grpc.aio.UsageError as e:
@@ -60,7 +68,7 @@ class AgentClient:
         """The error that a failed call means to a user."""
         details = printable(error.details() or "") or f"the agent in the guest answered {error.code().name}"
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Timeout("waiting for the agent in the guest", limit_s)
+            return Timeout(_SILENT, limit_s)
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             return HypervisorError(f"the agent in the guest is gone: {details}")
         return _ERRORS.get(error.code(), AgentError)(details)

@@ -13,7 +13,7 @@ import select
 import struct
 import termios
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,7 +184,8 @@ class StdioPump:
 
     def _send_from_thread(self, message: pb.StdioInput) -> None:
         sent: Future[None] = asyncio.run_coroutine_threadsafe(self._send(message), self._loop)
-        sent.result()
+        with contextlib.suppress(CancelledError):  # the stream has ended; the stop pipe tells so
+            sent.result()
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -7,7 +7,8 @@ import asyncio
 
 import pytest
 from framework.besieged import IMPATIENT, Host, besieged
-from framework.evil_agent import METHODS, RAW, RAW_SILENT
+from framework.evil_agent import METHODS
+from framework.evil_bytes import RAW, RAW_SILENT
 
 from katapy.errors import KatapyError
 from katapy.sandbox.lifecycle import Status
