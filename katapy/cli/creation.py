@@ -257,8 +257,15 @@ def cgroup_of(state: store.State) -> tuple[str, ...]:
     return cgroups.open_cgroup(state.cgroup, state.id).procs_files()
 
 
-def publish_pid(pid_file: str | None) -> Callable[[int], None]:
-    """What to do with the stand-in's pid once all is done."""
+def publish_pid(pid_file: str) -> Callable[[int], None]:
+    """What to do with the stand-in's pid once all is done. Raises HostError now if that can't be: a boot takes long."""
+    folder = os.path.dirname(os.path.abspath(pid_file))
+    if pid_file and os.path.isdir(pid_file):
+        raise HostError(f"pid file {pid_file}: is a directory")
+    if pid_file and not os.path.isdir(folder):
+        raise HostError(f"pid file {pid_file}: no such file or directory")
+    if pid_file and not os.access(folder, os.W_OK):
+        raise HostError(f"pid file {pid_file}: permission denied")
 
     def publish(pid: int) -> None:
         if pid_file:

@@ -62,6 +62,7 @@ def _gid(text: str) -> int:
 
 
 def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -> Standin:
+    publish = creation.publish_pid(args.pid_file)
     with contextlib.ExitStack() as undo:
         slave = None
         stdio = creation.standard_descriptors(undo)
@@ -81,7 +82,7 @@ def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -
             deadline_s=_EXEC_S,
             fds=(*stdio, standin.channel.fileno()),
         )
-        creation.publish_pid(args.pid_file)(standin.pid)
+        publish(standin.pid)
         failed.pop_all()
     standin.channel.close()
     return standin

@@ -10,6 +10,7 @@ def check_id(container_id: str) -> str:
     """Returns `container_id`. Raises UsageError, with runc's words, if it can't be one."""
     if not container_id:
         raise UsageError("container id cannot be empty")
-    if container_id in (".", "..") or len(container_id) > MAX_ID or not _ALLOWED.issuperset(container_id):
+    allowed = _ALLOWED.issuperset(container_id) and container_id[0] != "-"  # stricter than runc: it would be a flag
+    if container_id in (".", "..") or len(container_id) > MAX_ID or not allowed:
         raise UsageError("invalid container ID format")
     return container_id

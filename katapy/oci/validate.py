@@ -5,6 +5,8 @@ checks better (seccomp rules, mount options of a file system) is left to it.
 """
 
 import os
+import posixpath
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +28,7 @@ PROPAGATIONS = frozenset(
 ) | {""}
 DEVICE_TYPES = frozenset("cubp")
 HOOK_KINDS = ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop")
+_DESCRIPTOR = re.compile("/proc/[^/]+(/task/[^/]+)?/fd(/|$)")
 _SWAPPED = str.maketrans("./", "/.")
 MAX_HOSTNAME = 64
 """__NEW_UTS_LEN of the kernel."""
@@ -54,6 +57,8 @@ def validate_process(process: Process, path: str = "$.process") -> None:
         raise SpecError("Cwd property must not be empty", f"{path}.cwd")
     if not process.cwd.startswith("/"):
         raise SpecError("Cwd must be an absolute path", f"{path}.cwd")
+    if _DESCRIPTOR.match(posixpath.normpath(process.cwd)):
+        raise SpecError("cwd can't be a descriptor of the runtime", f"{path}.cwd")  # CVE-2024-21626
     for name, texts in (("args", process.args), ("env", process.env or []), ("cwd", [process.cwd])):
         _no_nul(texts, f"{path}.{name}")
     for entry in process.env or []:

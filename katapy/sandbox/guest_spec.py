@@ -56,7 +56,9 @@ def _mount(mount: Json, bind: str | None, shm_bytes: int | None) -> Json:
         options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"]
         return {"destination": mount["destination"], "type": "tmpfs", "source": "shm", "options": options}
     if bind is not None:
-        return {**mount, "source": bind}
+        options = mount.get("options") or []
+        named = not {"bind", "rbind"}.isdisjoint(options)  # by its type alone, crun takes it for a file system
+        return {**mount, "source": bind, "options": options if named else ["bind", *options]}
     return mount
 
 
