@@ -11,6 +11,8 @@ MIB = 1024 * 1024
 _SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _PING = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + b"pingpong"
 _ONE_SETTING = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + b"\x00\x03\xff\xff\xff\xff"
+_GOAWAY = b"\x00\x40\x00\x07\x00\x00\x00\x00\x00" + b"\x7f\xff\xff\xff\x00\x00\x00\x02" + b"\nforged line\x1b[2J" * 1024
+_GOAWAY = _GOAWAY[: 9 + 0x4000]
 _FIELDS = b"\x00\x01a\x01b" * 3276 + b"\x00\x01a\x00"
 _HEADERS_OPEN = b"\x00\x40\x00\x01\x00\x00\x00\x00\x01" + _FIELDS
 _CONTINUATION = b"\x00\x40\x00\x09\x00\x00\x00\x00\x01" + _FIELDS
@@ -25,6 +27,7 @@ RAW: dict[str, tuple[bytes, bytes]] = {
     "raw-frame-of-16-mib": (_SETTINGS + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01", b"A" * 65536),
     "raw-pings": (_SETTINGS, _PING * 4096),
     "raw-settings": (_SETTINGS, _ONE_SETTING * 4096),
+    "raw-goaways": (_SETTINGS, _GOAWAY),
     "raw-headers-without-end": (_SETTINGS + _HEADERS_OPEN, _CONTINUATION),
 }
 RAW_SILENT = "raw-silent"

@@ -6,6 +6,9 @@ The figure is the growth of this process's peak, which holds the host side; the 
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 from framework.besieged import IMPATIENT, Memory, besieged
@@ -53,6 +56,27 @@ def test_floods_below_grpc_are_bounded(attack: str) -> None:
             assert memory.growth_mib < (MOST_MIB_OF_HEADERS if "headers" in attack else MOST_MIB)
 
     asyncio.run(scenario())
+
+
+_SUPERVISOR = """
+import asyncio
+import katapy.supervisor.loop  # as the supervisor does; what it imports first decides
+from framework.besieged import IMPATIENT, besieged
+
+async def scenario():
+    async with besieged("raw-goaways", config=IMPATIENT) as host:
+        await host.step("create", host.create())
+
+asyncio.run(scenario())
+"""
+
+
+def test_reasons_that_a_peer_gives_do_not_flood_the_supervisors_log() -> None:
+    """grpc would write them to stderr, which is a file in memory for a supervisor."""
+    environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.defpath}
+    with tempfile.TemporaryFile() as log:
+        subprocess.run([sys.executable, "-c", _SUPERVISOR], stderr=log, env=environment, timeout=60, check=True)
+        assert log.tell() < 4096
 
 
 def test_a_slow_reader_gets_all_of_a_flood_in_order() -> None:
