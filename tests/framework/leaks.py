@@ -102,9 +102,7 @@ def _mounts(scope: Scope) -> dict[str, str]:
 
 
 def _cgroups(scope: Scope) -> dict[str, str]:
-    return _plain(
-        os.path.join(folder, name) for folder, names, _ in os.walk(CGROUPS) for name in names if scope.token in name
-    )
+    return _plain(folder for folder, _, _ in os.walk(CGROUPS) if scope.token in folder)
 
 
 def _sockets(scope: Scope) -> dict[str, str]:

@@ -1,0 +1,54 @@
+"""The tier engines: Podman with the runtime under test. A container is a boot of ten seconds: share them."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from framework.fixtures import (
+    CHECKOUT,
+    HOST_RUNTIMES,
+    module_runtime,
+    no_leaks,
+    no_leaks_of_the_module,
+    runtime_path,
+    scope,
+)
+from framework.leaks import Scope
+from framework.podman import IMAGE, Box, Podman
+from framework.runtime import Runtime
+
+__all__ = ["box", "module_runtime", "no_leaks", "no_leaks_of_the_module", "podman", "runtime_path", "scope"]
+
+SHIPPED_CONFIG = CHECKOUT / "configs/podman/katapy.conf"
+
+
+@pytest.fixture(scope="session")
+def podman_is_installed() -> None:
+    """Elsewhere it may be missing; in CI that would be a tier that silently tests nothing."""
+    missing = [name for name in ("podman", "conmon") if shutil.which(name) is None]
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def podman(podman_is_installed: None, module_runtime: Runtime, scope: Scope) -> Iterator[Podman]:
+    """Podman as a user of the shipped configuration has it, in folders of its own."""
+    guest = module_runtime.name not in HOST_RUNTIMES
+    folder = scope.root / "podman"
+    cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
+    podman = Podman(folder, SHIPPED_CONFIG.read_text(), module_runtime, cgroup, guest)
+    try:
+        yield podman
+    finally:
+        podman.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def box(podman: Podman) -> Box:
+    """A container that has said `started` and reads its stdin for ever. Tests leave it as it was."""
+    return podman.detached("--name=box", "-i", IMAGE, "sh", "-c", "echo started; echo trouble >&2; exec cat")

@@ -1,0 +1,165 @@
+"""Podman with storage, locks and state of its own below one folder, and the runtime under test. Runs in pytest.
+
+Containers get a cgroup parent that carries the token, so the leak check sees what is theirs.
+"""
+
+import contextlib
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from framework.bundle import make_rootfs
+from framework.leaks import CGROUPS
+from framework.runtime import BOOT_S, CALL_S, Arg, Result, Runtime
+from framework.terminal import Terminal, spawn
+from framework.wait import wait_for
+
+IMAGE = "localhost/box"
+INSTALLED = "/usr/local/bin/katapy"
+"""What the shipped configuration calls the runtime."""
+
+_LIMITS_OF_HOST_RUNTIMES = '\n[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
+"""Podman's own are above what a runtime without CAP_SYS_RESOURCE may set."""
+
+
+class Podman:
+    """One Podman with one image. `close` takes away all that it left on the host."""
+
+    def __init__(self, folder: Path, config: str, runtime: Runtime, cgroup: str, guest: bool) -> None:
+        """config: text of the shipped configuration, in which the path of the runtime is replaced."""
+        self.folder = folder
+        self.runtime = runtime
+        self.cgroup = cgroup
+        for name in ("bin", "root", "run", "tmp", "net"):
+            (folder / name).mkdir(parents=True)
+        for hierarchy in _hierarchies():  # Podman makes them with the first container and keeps them
+            _make_cgroup(hierarchy, cgroup.strip("/"), "conmon")
+        launcher = _launcher(folder / "bin" / runtime.name, runtime)
+        text = config.replace(INSTALLED, str(launcher)).replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1)
+        (folder / "containers.conf").write_text(text if guest else text + _LIMITS_OF_HOST_RUNTIMES)
+        self._env = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
+        self._runtime_flag = runtime.name if guest else str(launcher)
+        self._import_image()
+
+    def argv(self, *args: Arg) -> list[str]:
+        paths = {"root": "root", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "net"}
+        flags = [f"--{flag}={self.folder / name}" for flag, name in paths.items()]
+        flags += ["--cgroup-manager=cgroupfs", "--events-backend=file", f"--runtime={self._runtime_flag}"]
+        return ["podman", *flags, *(str(a) for a in args)]
+
+    def __call__(self, *args: Arg, input: bytes = b"", timeout: float = CALL_S) -> Result:
+        """A command of Podman to its end; stdin holds `input` and then ends."""
+        argv = self.argv(*args)
+        begun = time.monotonic()
+        done = subprocess.run(argv, input=input, capture_output=True, timeout=timeout, env=self._env, check=False)
+        return Result(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
+
+    def popen(self, *args: Arg, **streams: Any) -> "subprocess.Popen[bytes]":
+        """Starts a command. The caller waits for it."""
+        return subprocess.Popen(self.argv(*args), env=self._env, **streams)
+
+    def terminal(self, *args: Arg) -> tuple["subprocess.Popen[bytes]", Terminal]:
+        """Starts a command in a terminal. The caller owns both."""
+        environment = f"CONTAINERS_CONF={self.folder / 'containers.conf'}"
+        return spawn(["env", environment, *self.argv(*args)])
+
+    def create_flags(self, network: str | None = "none") -> tuple[str, ...]:
+        """What `run` and `create` get besides the test's own flags."""
+        return (f"--cgroup-parent={self.cgroup}", *([f"--network={network}"] if network else []))
+
+    def run(self, *args: Arg, input: bytes = b"", network: str | None = "none", timeout: float = BOOT_S) -> Result:
+        """`podman run`, with flags, image and command in `args`."""
+        return self("run", *self.create_flags(network), *args, input=input, timeout=timeout)
+
+    def detached(self, *args: Arg) -> "Box":
+        """`podman run -d`. AssertionError unless it succeeds."""
+        return Box(self, self.run("-d", *args).ok().out.strip())
+
+    def close(self) -> None:
+        """Removes containers, mounts and cgroups, whatever the tests left. AssertionError names what would not go."""
+        done = self("rm", "--all", "--force", "--time=0", timeout=120)
+        _unmount_below(self.folder)
+        for hierarchy in _hierarchies():
+            _remove_cgroup(hierarchy / self.cgroup.strip("/"))
+        done.ok()
+
+    def _import_image(self) -> None:
+        tar = subprocess.run(
+            ["tar", "-C", make_rootfs(self.folder / "rootfs"), "-c", "."], check=True, capture_output=True
+        )
+        self("import", "-", IMAGE, input=tar.stdout).ok()
+
+
+class Box:
+    """A container of Podman's."""
+
+    def __init__(self, podman: Podman, id: str) -> None:
+        self.podman = podman
+        self.id = id
+
+    def __call__(self, *command: Arg, input: bytes = b"", timeout: float = CALL_S) -> Result:
+        """A command of Podman whose last operand is the container: `box("stop", "-t", "5")`."""
+        return self.podman(*command, self.id, input=input, timeout=timeout)
+
+    def exec(self, *command: Arg, flags: Sequence[Arg] = (), input: bytes = b"") -> Result:
+        return self.podman("exec", *flags, self.id, *command, input=input)
+
+    def sh(self, script: str) -> str:
+        """Output of a shell script in the container, without the last newline. AssertionError unless it ends with 0."""
+        return self.exec("sh", "-c", script).ok().out.rstrip("\n")
+
+    def inspect(self, field: str) -> str:
+        """A field as Go's templates name it: `State.Running`."""
+        return self("inspect", "--format", f"{{{{.{field}}}}}").ok().out.strip()
+
+    def logs(self) -> str:
+        return self("logs").ok().out
+
+
+def _launcher(path: Path, runtime: Runtime) -> Path:
+    """The runtime with a state root of the tests' own: Podman's clean-up forgets `--runtime-flag`."""
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(runtime.argv())} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def _hierarchies() -> Iterator[Path]:
+    """The root of cgroup v2, or those of v1 that a container has a folder in."""
+    if (CGROUPS / "cgroup.controllers").exists():
+        yield CGROUPS
+        return
+    for path in CGROUPS.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            yield path
+
+
+def _make_cgroup(parent: Path, *names: str) -> None:
+    """Nested ones; cpusets of v1 are made as large as their parents, without which no process may enter."""
+    for name in names:
+        (parent / name).mkdir()
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if (CGROUPS / "cpuset" / file).exists() and (parent / file).exists():
+                (parent / name / file).write_text((parent / file).read_text())
+        parent /= name
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    """With all below it. AssertionError if a process (conmon ends after Podman has) stays in it."""
+
+    def removed() -> bool:
+        for path, _, _ in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+        return not cgroup.exists()
+
+    wait_for(f"{cgroup} is empty", removed)
+
+
+def _unmount_below(folder: Path) -> None:
+    mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", mount], check=True)
