@@ -7,6 +7,7 @@ The machine is started first, by code that imports neither asyncio nor grpc; tho
 import contextlib
 
 from katapy.errors import KatapyError
+from katapy.linux.seccomp import forbid_programs
 from katapy.sandbox.machine import Machine, start_machine
 from katapy.supervisor.launch import Task
 
@@ -18,6 +19,7 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
         failure: KatapyError | None = None
         try:
             machine = start_machine(task.plan, task.config, task.directory, stack)
+            forbid_programs()  # from here on a guest is listened to
         except KatapyError as e:
             failure = e
         except OSError as e:

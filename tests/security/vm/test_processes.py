@@ -108,6 +108,14 @@ def test_qemu_inherits_no_environment(qemu: int) -> None:
     assert {entry.partition(b"=")[0] for entry in variables if entry} <= {b"PATH", b"LANG"}
 
 
+def test_the_supervisor_executes_nothing_any_more(running: Container) -> None:
+    supervisor = owner_of(running, "supervisor")
+    for thread in os.listdir(f"/proc/{supervisor}/task"):
+        status = Path(f"/proc/{supervisor}/task/{thread}/status").read_text()
+        assert "Seccomp:\t2" in status
+        assert "NoNewPrivs:\t1" in status
+
+
 def test_virtiofsd_is_behind_seccomp_with_few_capabilities(virtiofsd: list[int]) -> None:
     serving = [pid for pid in virtiofsd if status_of(pid)["Seccomp"] == "2"]
     assert len(serving) == 1
