@@ -61,7 +61,7 @@ def program(arch: str) -> list[tuple[int, int, int, int]]:
 
 
 def forbid_programs() -> None:
-    """Applies the filter, with no new privileges. Does nothing on other architectures than those above. Raises OSError."""
+    """Applies the filter. Does nothing on other architectures than those in the table. Raises OSError."""
     arch = os.uname().machine
     if arch not in _NUMBERS:
         return
