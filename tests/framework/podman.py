@@ -100,6 +100,7 @@ class Box:
     def __init__(self, podman: Podman, id: str) -> None:
         self.podman = podman
         self.id = id
+        self.pid = 0
 
     def __call__(self, *command: Arg, input: bytes = b"", timeout: float = CALL_S) -> Result:
         """A command of Podman whose last operand is the container: `box("stop", "-t", "5")`."""
@@ -118,6 +119,10 @@ class Box:
 
     def logs(self) -> str:
         return self("logs").ok().out
+
+    def wait_logs(self, end: str) -> str:
+        """The output so far, once it ends with `end`."""
+        return wait_for(f"{self.id} has said {end!r}", lambda: text if (text := self.logs()).endswith(end) else "")
 
 
 def _launcher(path: Path, runtime: Runtime) -> Path:
