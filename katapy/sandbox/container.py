@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,22 +22,43 @@ SIGWINCH = 28
 SIGKILL = 9
 
 
-class GuestProcess:
-    """A process in the guest with its stand-in on the host: the container's init, or an exec.
+class Attachment:
+    """What a process in the guest is attached to on the host: its stdio, and the channel to its stand-in (`pid`).
 
-    Takes over `fds` and `standin_fd`; `pid` is the stand-in's.
+    A context manager: closes both at the end of the block, unless a GuestProcess has taken them over.
     """
 
-    def __init__(
-        self, agent: AgentClient, container_id: str, exec_id: str, fds: Descriptors, standin_fd: int, pid: int
-    ) -> None:
-        self._agent = agent
+    def __init__(self, stdio: Descriptors, standin_fd: int, pid: int) -> None:
+        self.stdio = stdio
+        self.standin_fd = standin_fd
         self.pid = pid
+        self._taken = False
+
+    def take(self) -> None:
+        self._taken = True
+
+    def __enter__(self) -> "Attachment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._taken:
+            self.stdio.close()
+            os.close(self.standin_fd)
+
+
+class GuestProcess:
+    """A process in the guest with its stand-in on the host: the container's init, or an exec. It takes over what it is
+    attached to."""
+
+    def __init__(self, agent: AgentClient, container_id: str, exec_id: str, attachment: Attachment) -> None:
+        self._agent = agent
+        self.pid = attachment.pid
         self._ids = (container_id, exec_id)
         self._tasks: set[asyncio.Task[None]] = set()
         self.status: int | None = None
-        self.pump = StdioPump(agent, container_id, exec_id, fds)
-        self.standin = StandinChannel(standin_fd, self._on_signal, self._on_death)
+        attachment.take()
+        self.pump = StdioPump(agent, container_id, exec_id, attachment.stdio)
+        self.standin = StandinChannel(attachment.standin_fd, self._on_signal, self._on_death)
 
     async def wait(self) -> int:
         """The exit status, once all that the process wrote has been handed on. A guest that vanished: 137."""
@@ -91,15 +113,11 @@ class Container:
         self.status = advance(self.id, self.status, action)
         self._on_change(self)
 
-    async def create(self, fds: Descriptors, standin_fd: int, pid: int) -> None:
-        """Takes over the descriptors. Raises what the agent raises."""
-        try:
-            await self._agent.create_container(self.id, self.plan.spec_json)
-        except BaseException:
-            fds.close()
-            raise
-        self.pid = pid
-        self.init = GuestProcess(self._agent, self.id, names.INIT_EXEC_ID, fds, standin_fd, pid)
+    async def create(self, attachment: Attachment) -> None:
+        """Takes the attachment over once the container exists. Raises what the agent raises."""
+        await self._agent.create_container(self.id, self.plan.spec_json)
+        self.pid = attachment.pid
+        self.init = GuestProcess(self._agent, self.id, names.INIT_EXEC_ID, attachment)
         if self.plan.console_size is None:
             await self.init.pump.resize_to_terminal()
         self._advance(Action.CREATED)
@@ -151,20 +169,16 @@ class Container:
         advance(self.id, self.status, Action.STATS)
         return await self._agent.stats(self.id)
 
-    async def exec(self, request: Mapping[str, Any], fds: Descriptors, standin_fd: int) -> str:
-        """Starts a process and takes over the descriptors; its id.
+    async def exec(self, request: Mapping[str, Any], attachment: Attachment) -> str:
+        """Starts a process and takes the attachment over; its id.
 
         Raises WrongStatus, SpecError, what the agent raises.
         """
-        try:
-            advance(self.id, self.status, Action.EXEC_PAUSED if request.get("ignore_paused") else Action.EXEC)
-            process = exec_process(self.plan.process, request)
-            exec_id = f"exec{next(self._exec_numbers)}"
-            await self._agent.exec(self.id, exec_id, process, request.get("cgroup") or "")
-        except BaseException:
-            fds.close()
-            raise
-        guest = GuestProcess(self._agent, self.id, exec_id, fds, standin_fd, int(request.get("pid") or 0))
+        advance(self.id, self.status, Action.EXEC_PAUSED if request.get("ignore_paused") else Action.EXEC)
+        process = exec_process(self.plan.process, request)
+        exec_id = f"exec{next(self._exec_numbers)}"
+        await self._agent.exec(self.id, exec_id, process, request.get("cgroup") or "")
+        guest = GuestProcess(self._agent, self.id, exec_id, attachment)
         self.execs[exec_id] = guest
         if not process.get("consoleSize"):
             await guest.pump.resize_to_terminal()

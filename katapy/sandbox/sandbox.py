@@ -5,7 +5,6 @@ The only orchestration; both front doors drive this. Supervisor only.
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -14,14 +13,13 @@ import grpc.aio
 
 from katapy.agent_client.channel import open_channel
 from katapy.agent_client.client import AgentClient
-from katapy.agent_client.stdio import Descriptors
 from katapy.config import Config
 from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
 from katapy.hypervisor.vm import Vm
 from katapy.linux import proc
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
-from katapy.sandbox.container import Container
+from katapy.sandbox.container import Attachment, Container
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
 from katapy.sandbox.timings import Timings
@@ -145,34 +143,21 @@ class Sandbox:
         except KeyError:
             raise NotFound("container does not exist") from None
 
-    async def create(self, plan: ContainerPlan, fds: Descriptors, standin_fd: int, pid: int) -> Container:
-        """Creates a container; takes over the descriptors. A failure leaves nothing of it."""
-        try:
-            agent = await self._ready()
-        except BaseException:
-            fds.close()
-            os.close(standin_fd)
-            raise
-        container = Container(plan, agent, self._on_change)
-        try:
-            await self._while_alive(container.create(fds, standin_fd, pid))
-        except BaseException:
-            if container.init is None:
-                os.close(standin_fd)
-            raise
+    async def create(self, plan: ContainerPlan, attachment: Attachment) -> Container:
+        """Creates a container; `attachment` is taken over or closed. A failure leaves nothing of it."""
+        with attachment:
+            container = Container(plan, await self._ready(), self._on_change)
+            await self._while_alive(container.create(attachment))
         self.containers[plan.id] = container
         self.timings.mark("container created")
         self._spawn(self._watch_init(container))
         return container
 
-    async def exec(self, container_id: str, request: Mapping[str, Any], fds: Descriptors, standin_fd: int) -> str:
-        """Starts an exec; takes over the descriptors. Its id."""
-        try:
+    async def exec(self, container_id: str, request: Mapping[str, Any], attachment: Attachment) -> str:
+        """Starts an exec; `attachment` is taken over or closed. Its id."""
+        with attachment:
             container = self.container(container_id)
-            exec_id = await self._while_alive(container.exec(request, fds, standin_fd))
-        except BaseException:
-            os.close(standin_fd)
-            raise
+            exec_id = await self._while_alive(container.exec(request, attachment))
         self._spawn(container.exec_ended(exec_id))
         return exec_id
 

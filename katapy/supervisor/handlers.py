@@ -10,6 +10,7 @@ from katapy.agent_client.stdio import Descriptors as Stdio
 from katapy.control.messages import Fields
 from katapy.control.server import Descriptors, Operation
 from katapy.errors import UsageError
+from katapy.sandbox.container import Attachment
 from katapy.sandbox.plan import ContainerPlan
 from katapy.sandbox.sandbox import Sandbox
 from katapy.supervisor import stats
@@ -31,8 +32,10 @@ def _number(fields: Mapping[str, Any], name: str, least: int, greatest: int) -> 
     return value
 
 
-def _stdio(fields: Mapping[str, Any], descriptors: Descriptors) -> Stdio:
-    return Stdio(descriptors.take(0), descriptors.take(1), descriptors.take(2), bool(fields.get("terminal")))
+def _attachment(fields: Mapping[str, Any], descriptors: Descriptors) -> Attachment:
+    pid = _number(fields, "pid", 1, 2**31)
+    stdin, stdout, stderr, standin = (descriptors.take(n) for n in range(4))
+    return Attachment(Stdio(stdin, stdout, stderr, bool(fields.get("terminal"))), standin, pid)
 
 
 class Handlers:
@@ -58,9 +61,7 @@ class Handlers:
         return {**table, "create": Operation(self.create), "events": Operation(self.events)}
 
     async def create(self, fields: Fields, descriptors: Descriptors) -> Fields:
-        container = await self._sandbox.create(
-            self._first, _stdio(fields, descriptors), descriptors.take(3), _number(fields, "pid", 1, 2**31)
-        )
+        container = await self._sandbox.create(self._first, _attachment(fields, descriptors))
         return {"pid": container.pid, "timings": dict(self._sandbox.timings.marks)}
 
     async def start(self, fields: Fields, _: Descriptors) -> Fields:
@@ -69,9 +70,7 @@ class Handlers:
         return {}
 
     async def exec(self, fields: Fields, descriptors: Descriptors) -> Fields:
-        exec_id = await self._sandbox.exec(
-            _text(fields, "id"), fields, _stdio(fields, descriptors), descriptors.take(3)
-        )
+        exec_id = await self._sandbox.exec(_text(fields, "id"), fields, _attachment(fields, descriptors))
         return {"exec_id": exec_id}
 
     async def kill(self, fields: Fields, _: Descriptors) -> Fields:

@@ -28,7 +28,7 @@ from katapy.control.server import Descriptors
 from katapy.errors import KatapyError
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport, VmExit
 from katapy.sandbox.annotations import Sizing
-from katapy.sandbox.container import Container
+from katapy.sandbox.container import Attachment, Container
 from katapy.sandbox.plan import HostFacts, SandboxPlan, plan_container, plan_sandbox
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
@@ -180,12 +180,12 @@ class Host:
 
     async def create(self) -> Process:
         process, fds, standin = self._stdio()
-        await self.sandbox.create(self.plan.container, fds, standin, 4711)
+        await self.sandbox.create(self.plan.container, Attachment(fds, standin, 4711))
         return process
 
     async def exec(self) -> Process:
         process, fds, standin = self._stdio()
-        await self.sandbox.exec(ID, {"flags": {"args": ["true"]}}, fds, standin)
+        await self.sandbox.exec(ID, {"flags": {"args": ["true"]}}, Attachment(fds, standin, 4712))
         return process
 
     async def ask(self, op: str, **fields: object) -> dict[str, object]:
