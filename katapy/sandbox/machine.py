@@ -68,7 +68,7 @@ def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: cont
         )
         virtiofs = daemon.connection.fileno()
     vm = stack.enter_context(contextlib.closing(load_driver(config.hypervisor.driver).spawn(spec, directory, virtiofs)))
-    secret = os.urandom(32).hex()
+    secret = new_secret()
     vm.send_boot_message(boot_message(secret, spec.transport))
     return Machine(vm, secret, shared, daemon)
 
@@ -109,6 +109,11 @@ def machine_spec(plan: SandboxPlan, config: Config, image: Image, served: str, p
         generation_id=facts.generation_id,
         debug_console=config.debug.console,
     )
+
+
+def new_secret() -> str:
+    """For one machine: 64 hexadecimal digits."""
+    return os.urandom(32).hex()
 
 
 def boot_message(secret: str, transport: Transport) -> bytes:

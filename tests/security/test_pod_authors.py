@@ -16,7 +16,7 @@ from katapy.hypervisor.qemu.jail import jail_entries
 from katapy.hypervisor.vm import ShareSpec, ShareType, VmDescriptors, VmSpec
 from katapy.oci.ids import check_id
 from katapy.sandbox.annotations import KNOWN, PREFIX, Sizing, sizing
-from katapy.sandbox.machine import Image, boot_message, machine_spec
+from katapy.sandbox.machine import Image, boot_message, machine_spec, new_secret
 from katapy.sandbox.plan import plan_container, plan_sandbox
 from katapy.storage import virtiofsd
 from katapy.storage.virtiofsd import Flavour, Virtiofsd
@@ -155,9 +155,9 @@ def test_qemus_jail_has_the_share_only_where_qemu_serves_it() -> None:
         assert ("/the/share" in {entry.path for entry in jail_entries(spec)}) == (share is ShareType.NINEP)
 
 
-def test_two_machines_share_no_secret() -> None:
-    """What differs in two machines from their first instruction on; the secret is as long as the entropy is good."""
+def test_two_machines_share_neither_secret_nor_entropy() -> None:
     transport = make_plan().facts.transport
-    first, second = (json.loads(boot_message("s", transport)) for _ in range(2))
-    assert first["entropy"] != second["entropy"]
-    assert len(bytes.fromhex(first["entropy"])) >= 32
+    first, second = (json.loads(boot_message(new_secret(), transport)) for _ in range(2))
+    for name in ("secret", "entropy"):
+        assert first[name] != second[name]
+        assert len(bytes.fromhex(first[name])) >= 32

@@ -187,7 +187,7 @@ def _unix_sockets() -> list[str]:
     return Path("/proc/net/unix").read_text().splitlines()[1:]
 
 
-def test_nothing_of_ours_can_be_traced_or_dumped_into_a_file(qemu: int, virtiofsd: list[int]) -> None:
+def test_a_guests_memory_is_never_dumped_into_a_file(qemu: int, virtiofsd: list[int]) -> None:
     for pid in (qemu, *virtiofsd):
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert limits.split("Max core file size")[1].split()[:2] == ["0", "0"]
