@@ -103,8 +103,8 @@ def test_the_image_is_not_written_whatever_is_written_to(root: Container) -> Non
     before = [(sha256(path), path.stat().st_mtime_ns) for path in files]
     root.sh(
         "for device in /sys/class/block/*; do IFS=: read major minor < $device/dev;"
-        " rm -f /tmp/disk; mknod /tmp/disk b $major $minor;"
-        " dd if=/dev/zero of=/tmp/disk bs=4096 count=64 2>/dev/null; done; sync; true"
+        " rm -f /dev/disk0; mknod /dev/disk0 b $major $minor;"
+        " dd if=/dev/zero of=/dev/disk0 bs=4096 count=64 2>/dev/null; done; sync; true"
     )
     root.exec("sh", "-c", f"mount -o remount,rw {GUEST}; echo x > {GUEST}/usr/bin/crun; echo x > /proc/1/exe")
     assert [(sha256(path), path.stat().st_mtime_ns) for path in files] == before
@@ -157,8 +157,8 @@ def test_the_channels_ports_are_taken(root: Container) -> None:
     """Whoever could open the agent's port would be its host; the boot port's message has been read."""
     opened = root.sh(
         "for name in /sys/class/virtio-ports/*; do IFS=: read major minor < $name/dev;"
-        " grep -q katapy $name/name || continue; rm -f /tmp/port; mknod /tmp/port c $major $minor;"
-        " dd if=/tmp/port of=/dev/null bs=1 count=1 2>&1 | grep -q busy && echo busy || cat $name/name; done; true"
+        " grep -q katapy $name/name || continue; rm -f /dev/port; mknod /dev/port c $major $minor;"
+        " dd if=/dev/port of=/dev/null bs=1 count=1 2>&1 | grep -q busy && echo busy || cat $name/name; done; true"
     )
     assert set(opened.split()) == {"busy"}
 
