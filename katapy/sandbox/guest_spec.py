@@ -7,7 +7,8 @@ What changes, and why:
 - hooks but startContainer go: the host runs them (katapy/sandbox/hooks.py);
 - security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall
   (docs/limitations.md);
-- cgroupsPath becomes the guest's own.
+- cgroupsPath becomes the guest's own, and a cgroup namespace is added if there is none: engines leave it out on hosts
+  with cgroup v1, where /sys/fs/cgroup shows a container its own limits all the same.
 Everything else is passed on as it stands, fields unknown to katapy too.
 """
 
@@ -21,6 +22,7 @@ Json = dict[str, Any]
 _KEPT_HOOKS = ("startContainer",)
 _FOREIGN_NAMESPACES = {"pid", "mount", "user", "time", "cgroup"}
 """Joining one of another container's: impossible across virtual machines."""
+_CGROUP = {"type": "cgroup"}
 
 
 def guest_container_dir(container_id: str) -> str:
@@ -69,7 +71,8 @@ def _linux(linux: Json, container_id: str) -> Json:
     if (linux.get("seccomp") or {}).get("listenerPath"):
         raise Unsupported("linux.seccomp.listenerPath is not supported: a notify descriptor can't leave the guest")
     guest["cgroupsPath"] = f"{names.GUEST_CGROUP_ROOT}/{container_id}"
-    guest["namespaces"] = [_namespace(n) for n in linux.get("namespaces") or []]
+    namespaces = [_namespace(n) for n in linux.get("namespaces") or []]
+    guest["namespaces"] = namespaces if _CGROUP in namespaces else [*namespaces, _CGROUP]
     return guest
 
 

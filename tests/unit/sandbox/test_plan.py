@@ -76,9 +76,14 @@ def test_shared_memory_of_the_host_becomes_a_tmpfs_of_its_size() -> None:
     assert "size=65536" in mount["options"]
 
 
+def test_there_is_a_cgroup_namespace_and_only_one() -> None:
+    for namespaces in ([], [{"type": "cgroup"}]):
+        assert guest(spec(namespaces=namespaces))["linux"]["namespaces"] == [{"type": "cgroup"}]
+
+
 def test_namespace_paths_do_not_reach_the_guest() -> None:
     document = spec(namespaces=[{"type": "network", "path": "/run/netns/x"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}])
-    assert guest(document)["linux"]["namespaces"] == [{"type": "network"}, {"type": "ipc"}]
+    assert guest(document)["linux"]["namespaces"] == [{"type": "network"}, {"type": "ipc"}, {"type": "cgroup"}]
     assert container(document).namespaces == (("network", "/run/netns/x"), ("ipc", "/proc/1/ns/ipc"))
 
 
