@@ -141,10 +141,11 @@ def test_what_it_wrote_is_complete_when_it_has_stopped(runtime: Runtime, bundle:
 
 def test_all_processes_can_be_signalled(runtime: Runtime, bundle: BundleMaker) -> None:
     script = (
-        "for i in 1 2; do sh -c 'trap \"echo child; exit\" USR1; while :; do sleep 0.1; done' & done; trap : USR1; "
+        "for i in 1 2; do sh -c 'trap \"echo child; exit\" USR1; echo up; while :; do sleep 0.1; done' & done; "
+        "trap : USR1; "
     )
     container = runtime.start(bundle("sh", "-c", f"{script} echo ready; wait; wait; wait; exit 3"))
-    wait_for("it is ready", lambda: "ready" in container.stdout.read_text())
+    wait_for("it is ready", lambda: sorted(container.stdout.read_text().split()) == ["ready", "up", "up"])
     container.runtime("kill", "--all", container.id, "USR1").ok()
     assert container.wait() == 3
     assert container.stdout.read_text().count("child") == 2
