@@ -46,10 +46,14 @@ class CreateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """`pid`: the stand-in, a child of this process. `timings`: milestones, seconds after the call."""
+    """What there is now. `pid`: the stand-in, a child of this process.
+
+    `timings`: milestones in seconds after the call; `guest`: those of the guest, after its kernel's start.
+    """
 
     pid: int
     timings: Mapping[str, float]
+    guest: Mapping[str, float]
     terminal: bool
 
 
@@ -93,8 +97,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     default_signals()
     standin.channel.close()
     os.close(launched.lifeline)
-    timings = answer.get("timings")
-    return Created(standin.pid, timings if isinstance(timings, dict) else {}, container.terminal)
+    return Created(standin.pid, answer["timings"], answer["guest"], container.terminal)
 
 
 @contextlib.contextmanager

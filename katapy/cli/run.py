@@ -18,7 +18,7 @@ def run(args: Args) -> int:
         _start(args)
         status = foreground.wait_for(created.pid)
     if args.timings:
-        print_timings(created.timings)
+        print_timings(created.timings, created.guest)
     if not args.keep:
         delete.delete(args.root, args.id, True, args.log)
     return status
@@ -32,9 +32,10 @@ def _start(args: Args) -> None:
         raise
 
 
-def print_timings(timings: Mapping[str, float]) -> None:
-    """Milestones of the start on stderr: seconds since the call, and since the one before."""
-    previous = 0.0
-    for name, seconds in timings.items():
-        print(f"{name:<20} {seconds:8.3f} s  +{seconds - previous:.3f}", file=sys.stderr)
-        previous = seconds
+def print_timings(timings: Mapping[str, float], guest: Mapping[str, float]) -> None:
+    """Milestones of the start on stderr: seconds since the call (or the guest's start), and since the one before."""
+    for title, milestones in (("", timings), ("guest: ", guest)):
+        previous = 0.0
+        for name, seconds in milestones.items():
+            print(f"{title + name:<24} {seconds:8.3f} s  +{seconds - previous:.3f}", file=sys.stderr)
+            previous = seconds

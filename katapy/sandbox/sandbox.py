@@ -13,6 +13,7 @@ import grpc.aio
 
 from katapy.agent_client.channel import open_channel
 from katapy.agent_client.client import AgentClient
+from katapy.agent_client.text import printable
 from katapy.config import Config
 from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
 from katapy.hypervisor.vm import Vm
@@ -31,6 +32,7 @@ _FLUSH_S = 2.0
 _LAST_OUTPUT_S = 2.0
 """For what a machine that is gone has said last, and that somebody still has to read."""
 _SILENT_CHECKS = 3
+_MAX_PHASE = 32
 
 
 class Sandbox:
@@ -135,6 +137,10 @@ class Sandbox:
         return await asyncio.shield(self._booted)
 
     # -- containers -----------------------------------------------------------------------------------
+
+    def guest_phases(self) -> dict[str, float]:
+        """Milestones that the guest reported: seconds since its kernel started. Hearsay, for `--timings`."""
+        return {printable(name, _MAX_PHASE): seconds for name, seconds in self._vm.phases}
 
     def container(self, container_id: str) -> Container:
         """Raises NotFound."""

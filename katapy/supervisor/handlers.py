@@ -62,7 +62,8 @@ class Handlers:
 
     async def create(self, fields: Fields, descriptors: Descriptors) -> Fields:
         container = await self._sandbox.create(self._first, _attachment(fields, descriptors))
-        return {"pid": container.pid, "timings": dict(self._sandbox.timings.marks)}
+        timings, guest = dict(self._sandbox.timings.marks), self._sandbox.guest_phases()
+        return {"pid": container.pid, "timings": timings, "guest": guest}
 
     async def start(self, fields: Fields, _: Descriptors) -> Fields:
         container = self._sandbox.container(_text(fields, "id"))
