@@ -14,10 +14,11 @@ executed here.
 import os
 import signal
 import socket
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from katapy.linux import mount, namespaces
+from katapy.linux import mount, mount_tree, namespaces
 
 CHANNEL_FD = 3
 KILLED_STATUS = 128 + signal.SIGKILL
@@ -39,15 +40,16 @@ SCRIPT = (
 class StandinSpec:
     """What the stand-in shows of the container.
 
-    name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). mounts: the mount namespace it
-    starts in, None for the caller's. rootfs: host path or None. terminal: descriptor of the terminal that becomes its
-    controlling one, or None.
+    name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). mounts: the mount namespace
+    it starts in, None for the caller's. rootfs: host path or None. proc: directory that is shown as its /proc.
+    terminal: descriptor of the terminal that becomes its controlling one, or None.
     """
 
     name: str
     namespaces: tuple[tuple[str, str | None], ...] = ()
     mounts: str | None = None
     rootfs: str | None = None
+    proc: str | None = None
     hostname: str = ""
     terminal: int | None = None
 
@@ -118,7 +120,7 @@ def _child(spec: StandinSpec, channel: int, control: socket.socket, join_cgroup:
         control.send(_READY)
         if control.recv(16):
             if spec.rootfs is not None:
-                _cover_root(spec.rootfs)
+                _cover_root(spec.rootfs, spec.proc)
             _exec_shell(spec.name, channel, control.fileno())
     except OSError as e:
         control.send(f"{e.errno or 5} {e.strerror}{': ' + str(e.filename) if e.filename else ''}".encode())
@@ -138,10 +140,23 @@ def _enter(spec: StandinSpec) -> None:
         namespaces.set_hostname(spec.hostname)
 
 
-def _cover_root(rootfs: str) -> None:
+def _cover_root(rootfs: str, proc: str | None) -> None:
     namespaces.unshare(["mount"])
     mount.mount("", "/", "", mount.MS_REC | mount.MS_SLAVE)
+    if proc is not None:
+        _cover_proc(rootfs, proc)
     mount.mount(rootfs, "/", "", mount.MS_BIND | mount.MS_REC)
+
+
+def _cover_proc(rootfs: str, proc: str) -> None:
+    """An image may have anything at /proc: a link is not followed, and without a directory there is nothing to show."""
+    try:
+        place = mount_tree.open_without_links(os.path.join(os.path.realpath(rootfs), "proc"))
+    except OSError:
+        return
+    if stat.S_ISDIR(os.fstat(place).st_mode):
+        mount.mount(proc, f"/proc/self/fd/{place}", "", mount.MS_BIND)
+    os.close(place)
 
 
 def _exec_shell(name: str, channel: int, report: int) -> None:

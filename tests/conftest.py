@@ -1,10 +1,15 @@
 """For all tests: options, what each tier needs, and what is kept of a failure."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from framework import fixtures
+
+# Some tests run grpc in this process, later ones fork helpers from it. grpc's own fork handlers restart its poller in
+# the child, whose descriptors are closed by then: it aborts. katapy itself forks before it imports grpc.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 TESTS = Path(__file__).resolve().parent
 TIERS_WITH_ROOT = ("host", "vm", "engines", "perf")

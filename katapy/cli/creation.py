@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _SLACK_S = 5.0
 _INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
 _MAX_LOG = 1024 * 1024
+PROC_VIEW = "proc"
+"""In the state directory: what the stand-in shows as /proc (sandbox/proc_view, which is too heavy to import here)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         undo.callback(store.remove, options.root, options.id)
+        os.mkdir(f"{directory}/{PROC_VIEW}", 0o755)
         undo.enter_context(signals_as_errors())
         state = _first_state(options, container)
         store.save(options.root, state)  # before the cgroup: should this be killed, `delete --force` knows of it
@@ -85,7 +88,9 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
             state._replace(supervisor_pid=launched.pid, supervisor_start=store.start_time(launched.pid)),
         )
         stdio, slave = _stdio(options, container, undo)
-        standin = standin_view.spawn_standin(container, cgroup.procs_files(), slave, launched.pid)
+        standin = standin_view.spawn_standin(
+            container, cgroup.procs_files(), slave, launched.pid, f"{directory}/{PROC_VIEW}"
+        )
         undo.callback(end_standin, standin)
         found = bundle.raw.get("hooks") or {}
         _run_hooks(found, state, container, standin.pid, undo)

@@ -6,7 +6,11 @@ from katapy.sandbox.plan import ContainerPlan
 
 
 def spawn_standin(
-    container: ContainerPlan, cgroup_procs: tuple[str, ...], terminal: int | None, supervisor_pid: int
+    container: ContainerPlan,
+    cgroup_procs: tuple[str, ...],
+    terminal: int | None,
+    supervisor_pid: int,
+    proc: str,
 ) -> standin.Standin:
     """The stand-in of the container's init, held until `release`. Raises HostError.
 
@@ -18,6 +22,7 @@ def spawn_standin(
         namespaces=container.namespaces,
         mounts=f"/proc/{supervisor_pid}/ns/mnt",
         rootfs=container.rootfs,
+        proc=proc,
         hostname=container.hostname,
         terminal=terminal,
     )

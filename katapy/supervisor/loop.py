@@ -16,6 +16,7 @@ from katapy.sandbox import store
 from katapy.sandbox.container import Container
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.machine import Machine, share_container
+from katapy.sandbox.proc_view import DIRECTORY, ProcView
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
 from katapy.storage.virtiofsd import VirtiofsdProcess
@@ -50,6 +51,7 @@ class Loop:
         self._sandbox: Sandbox | None = None
         self._ending: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._view: ProcView | None = None
 
     async def run(self, listener: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -100,7 +102,16 @@ class Loop:
         log.error("virtiofsd has ended, so the machine is killed: %s", words)
         vm.kill()
 
+    def _show_processes(self, sandbox: Sandbox) -> None:
+        container = sandbox.container(self._task.plan.container.id)
+        try:
+            self._view = ProcView(f"{self._task.directory}/{DIRECTORY}", container.processes)
+        except OSError as e:
+            log.warning("tools that read /proc of the stand-in will see no processes: %s", e)
+
     def _release(self) -> None:
+        if self._view is not None:
+            self._view.close()
         if self._watching is not None:
             self._watching.cancel()
         self._stack.close()
@@ -122,6 +133,7 @@ class Loop:
         finally:
             self._tried.set()
         self._created = True
+        self._show_processes(self._sandbox)
         self._keep_timings()
         self._ending = asyncio.create_task(self._until_ended(self._sandbox))
         return dict(answer)

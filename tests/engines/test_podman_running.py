@@ -66,6 +66,14 @@ def test_exec_detached(box: Box) -> None:
     wait_for("it has run", lambda: box.exec("cat", "/tmp/detached").out == "done\n")
 
 
+def test_top_shows_the_processes_of_now(box: Box) -> None:
+    box.podman("exec", "--detach", box.id, "sleep", "4").ok()
+    shown = box.podman("top", box.id, "user", "args").ok().out
+    assert "cat" in shown
+    assert "sleep 4" in shown
+    wait_for("sleep to go", lambda: "sleep 4" not in box.podman("top", box.id, "args").ok().out)
+
+
 def test_top_with_options_of_ps(box: Box) -> None:
     assert "cat" in box.podman("top", box.id, "-ef").ok().out
 

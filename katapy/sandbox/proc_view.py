@@ -1,0 +1,116 @@
+"""The /proc that engines find in the stand-in's mount namespace: the guest's processes, for `podman top`.
+
+A directory of small files that is filled anew whenever somebody opens it, before he sees it (linux/fanotify). It has
+what tools for processes read of each: stat, status, cmdline, ns/pid. Numbers and texts are the guest's word, bounded
+here. Runs in the supervisor; the CLI makes the empty directory.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+
+from katapy.agent_client.text import printable
+from katapy.errors import KatapyError
+from katapy.linux.fanotify import OpenWatch
+from katapy.protocol import agent_pb2 as pb
+
+DIRECTORY = "proc"
+"""In the state directory."""
+_REFRESH_S = 2.0
+"""Then whoever opens it sees what was there before: a guest must not hold a tool of the host up."""
+_MAX_PROCESSES = 4096
+_MAX_COMMAND = 4096
+_MAX_NAME = 15
+_STAT_FIELDS = 52
+"""Of Linux 3.5 and newer; tools count them."""
+
+
+class ProcView:
+    """Serves `directory` with what `processes()` answers, in the running loop.
+
+    Raises OSError where fanotify is refused.
+    """
+
+    def __init__(self, directory: str, processes: Callable[[], Awaitable[Sequence[pb.Process]]]) -> None:
+        self._directory = directory
+        self._processes = processes
+        self._watch = OpenWatch(directory)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        asyncio.get_running_loop().add_reader(self._watch.fd, self._opened)
+
+    def close(self) -> None:
+        """Idempotent. Who waits goes on."""
+        if self._watch.fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._watch.fd)
+            self._watch.close()
+
+    def _opened(self) -> None:
+        for descriptor in self._watch.waiting():
+            task = asyncio.create_task(self._answer(descriptor))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, descriptor: int) -> None:
+        try:
+            async with self._turn:
+                with contextlib.suppress(KatapyError, TimeoutError):  # the old view is better than none
+                    found = await asyncio.wait_for(self._processes(), _REFRESH_S)
+                    fill(self._directory, found)
+        finally:
+            if self._watch.fd >= 0:
+                self._watch.allow(descriptor)
+            else:
+                os.close(descriptor)
+
+
+def fill(directory: str, processes: Sequence[pb.Process]) -> None:
+    """Makes `directory` show these processes. It must not be opened here: that would wait for itself."""
+    shown = {p.pid: p for p in processes[:_MAX_PROCESSES] if p.pid > 0}
+    boot = min((p.start_unix_seconds for p in shown.values()), default=0)
+    _write(f"{directory}/stat", f"btime {boot}\n")
+    known = _known(directory)
+    for pid in known - shown.keys():
+        shutil.rmtree(f"{directory}/{pid}")
+    for pid, process in shown.items():
+        folder = f"{directory}/{pid}"
+        if pid not in known:
+            os.makedirs(f"{folder}/ns", 0o755)
+            os.symlink("pid:[1]", f"{folder}/ns/pid")
+        for name, text in files(process, boot).items():
+            _write(f"{folder}/{name}", text)
+    _write(f"{directory}/.shown", " ".join(map(str, shown)))
+
+
+def _known(directory: str) -> set[int]:
+    try:
+        with open(f"{directory}/.shown", encoding="ascii") as f:
+            return {int(word) for word in f.read().split()}
+    except FileNotFoundError:
+        return set()
+
+
+def files(process: pb.Process, boot_unix_seconds: int) -> dict[str, str]:
+    """Name -> content of a process's files, as proc(5) has them. Pure."""
+    command = printable(process.command, _MAX_COMMAND)
+    name = os.path.basename(command.split(" ", 1)[0]).translate({ord(c): None for c in "()"})[:_MAX_NAME] or "?"
+    ticks = os.sysconf("SC_CLK_TCK")
+    started = (process.start_unix_seconds - boot_unix_seconds) * ticks
+    fields = ["0"] * _STAT_FIELDS
+    fields[:4] = [str(process.pid), f"({name})", "S", str(process.ppid)]
+    fields[13] = str(int(min(max(process.cpu_seconds, 0.0), 1e9) * ticks))
+    fields[21] = str(started)
+    ids = "\t".join([str(process.uid)] * 4)
+    status = f"Name:\t{name}\nState:\tS (sleeping)\nTgid:\t{process.pid}\nPid:\t{process.pid}\nPPid:\t{process.ppid}\n"
+    return {
+        "stat": " ".join(fields) + "\n",
+        "status": f"{status}Uid:\t{ids}\nGid:\t{ids}\n",
+        "cmdline": command.replace(" ", "\0") + "\0",
+    }
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="replace") as f:
+        f.write(text)
