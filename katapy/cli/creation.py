@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _SLACK_S = 5.0
 _INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
 _MAX_LOG = 1024 * 1024
-PROC_VIEW = "proc"
-"""In the state directory: what the stand-in shows as /proc (sandbox/proc_view, which is too heavy to import here)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         undo.callback(store.remove, options.root, options.id)
-        os.mkdir(f"{directory}/{PROC_VIEW}", 0o755)
+        os.mkdir(f"{directory}/{store.PROC_VIEW}", 0o755)
         undo.enter_context(signals_as_errors())
         state = _first_state(options, container)
         store.save(options.root, state)  # before the cgroup: should this be killed, `delete --force` knows of it
@@ -89,7 +87,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         )
         stdio, slave = _stdio(options, container, undo)
         standin = standin_view.spawn_standin(
-            container, cgroup.procs_files(), slave, launched.pid, f"{directory}/{PROC_VIEW}"
+            container, cgroup.procs_files(), slave, launched.pid, f"{directory}/{store.PROC_VIEW}"
         )
         undo.callback(end_standin, standin)
         found = bundle.raw.get("hooks") or {}

@@ -16,8 +16,6 @@ from katapy.errors import KatapyError
 from katapy.linux.fanotify import OpenWatch
 from katapy.protocol import agent_pb2 as pb
 
-DIRECTORY = "proc"
-"""In the state directory."""
 _REFRESH_S = 2.0
 """Then whoever opens it sees what was there before: a guest must not hold a tool of the host up."""
 _MAX_PROCESSES = 4096

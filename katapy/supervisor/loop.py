@@ -16,7 +16,7 @@ from katapy.sandbox import store
 from katapy.sandbox.container import Container
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.machine import Machine, share_container
-from katapy.sandbox.proc_view import DIRECTORY, ProcView
+from katapy.sandbox.proc_view import ProcView
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
 from katapy.storage.virtiofsd import VirtiofsdProcess
@@ -105,7 +105,7 @@ class Loop:
     def _show_processes(self, sandbox: Sandbox) -> None:
         container = sandbox.container(self._task.plan.container.id)
         try:
-            self._view = ProcView(f"{self._task.directory}/{DIRECTORY}", container.processes)
+            self._view = ProcView(f"{self._task.directory}/{store.PROC_VIEW}", container.processes)
         except OSError as e:
             log.warning("tools that read /proc of the stand-in will see no processes: %s", e)
 
