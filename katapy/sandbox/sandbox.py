@@ -31,6 +31,8 @@ _FLUSH_S = 2.0
 """For the guest's last sync: after it the machine is killed whatever it says."""
 _LAST_OUTPUT_S = 2.0
 """For what a machine that is gone has said last, and that somebody still has to read."""
+_LAST_STATS_S = 10.0
+"""From the first refusal of statistics to the container's end, if that is why."""
 _SILENT_CHECKS = 3
 _MAX_PHASE = 32
 
@@ -231,12 +233,25 @@ class Sandbox:
                 try:
                     owner = await asyncio.wait_for(self._next_event(queue), interval_s)
                 except TimeoutError:
-                    yield "stats", await self.call(container.stats())
+                    if (reply := await self._stats_unless_ended(container)) is not None:
+                        yield "stats", reply
                     continue
                 if owner == container.id:
                     yield "oom", None
         finally:
             self._subscribers.discard(queue)
+
+    async def _stats_unless_ended(self, container: Container) -> pb.StatsReply | None:
+        """None if the container has ended meanwhile: the guest may know it before its exit status has arrived."""
+        try:
+            return await self.call(container.stats())
+        except KatapyError:
+            if container.status is not Status.STOPPED:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.ended.wait(), _LAST_STATS_S)
+            if container.status is not Status.STOPPED:
+                raise
+            return None
 
     async def _next_event(self, queue: "asyncio.Queue[str]") -> str:
         """The container that was short of memory; empty when the sandbox ends."""
