@@ -72,7 +72,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         undo.callback(store.remove, options.root, options.id)
-        os.mkdir(f"{directory}/{store.PROC_VIEW}", 0o755)
+        os.mkdir(f"{directory}/{store.PROC_VIEW}", 0o700)
         undo.enter_context(signals_as_errors())
         state = _first_state(options, container)
         store.save(options.root, state)  # before the cgroup: should this be killed, `delete --force` knows of it

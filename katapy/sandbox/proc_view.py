@@ -75,7 +75,7 @@ def fill(directory: str, processes: Sequence[pb.Process]) -> None:
     for pid, process in shown.items():
         folder = f"{directory}/{pid}"
         if pid not in known:
-            os.makedirs(f"{folder}/ns", 0o755)
+            os.makedirs(f"{folder}/ns", 0o700)
             os.symlink("pid:[1]", f"{folder}/ns/pid")
         for name, text in files(process, boot).items():
             _write(f"{folder}/{name}", text)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from katapy.agent_client.channel import open_channel
+from katapy.agent_client.channel import open_channel, short_name
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.text import printable
 from katapy.config import Config
@@ -87,12 +87,13 @@ class Sandbox:
         self.timings.mark("qemu")
         await self._vm.agent_ready(deadline - time.monotonic())
         self.timings.mark("agent port")
-        self._channel = open_channel(self._agent_socket)
-        agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
-        try:
-            self.guest = await agent.hello(max(1.0, deadline - time.monotonic()))
-        except Timeout as e:
-            raise HypervisorError(f"{e}; the guest said last: {_one_line(self._vm.tail())}") from e
+        with short_name(self._agent_socket) as socket:
+            self._channel = open_channel(socket)
+            agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
+            try:
+                self.guest = await agent.hello(max(1.0, deadline - time.monotonic()))
+            except Timeout as e:
+                raise HypervisorError(f"{e}; the guest said last: {_one_line(self._vm.tail())}") from e
         self.timings.mark("agent ready")
         share = self.plan.facts.share
         await agent.create_sandbox(

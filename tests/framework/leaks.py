@@ -23,10 +23,17 @@ LINKS = Path("/sys/class/net")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What belongs to the tests: `token` is part of every id, cgroup and path; `root` is where state roots lie."""
+    """What belongs to the tests.
+
+    token: part of every id, cgroup and state root. root: where state roots lie. bundles: above all bundles and volumes.
+    """
 
     token: str
     root: Path
+    bundles: Path
+
+    def owns(self, text: str) -> bool:
+        return self.token in text or f"{self.bundles}/" in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ def _processes(scope: Scope) -> dict[str, str]:
         if (
             process.pid != os.getpid()
             and process.state not in "ZX"
-            and (scope.token in process.command or _in_cgroup(process.pid, scope))
+            and (scope.owns(process.command) or _in_cgroup(process.pid, scope))
         ):
             ours[process.pid] = process
     return {f"{p.pid} {p.start}": f"{p.pid} {p.command[:300]}" for p in ours.values()}
@@ -101,7 +108,7 @@ def _in_cgroup(pid: int, scope: Scope) -> bool:
 def _mounts(scope: Scope) -> dict[str, str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return _plain(
-        line.split(" ", 2)[2] for line in lines if scope.token in line and not line.split()[4].endswith(_STORAGE)
+        line.split(" ", 2)[2] for line in lines if scope.owns(line) and not line.split()[4].endswith(_STORAGE)
     )
 
 
@@ -111,7 +118,7 @@ def _cgroups(scope: Scope) -> dict[str, str]:
 
 def _sockets(scope: Scope) -> dict[str, str]:
     paths = (line.split(" ", 8)[-1].split()[-1] for line in Path("/proc/net/unix").read_text().splitlines())
-    return _plain(p for p in paths if scope.token in p)
+    return _plain(p for p in paths if scope.owns(p))
 
 
 def _names(folder: Path) -> dict[str, str]:

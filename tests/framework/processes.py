@@ -94,7 +94,7 @@ def exit_status(pid: int, deadline_s: float = 30.0) -> int:
         found, status = os.waitpid(pid, os.WNOHANG)
         return (os.waitstatus_to_exitcode(status),) if found else None
 
-    (code,) = wait_for(f"process {pid} ends", ended, deadline_s)
+    code = wait_for(f"process {pid} ends", ended, deadline_s)[0]
     return code if code >= 0 else 128 - code
 
 

@@ -8,7 +8,7 @@ T = TypeVar("T")
 _PAUSE_S = 0.02
 
 
-def wait_for(what: str, condition: Callable[[], T], deadline_s: float = 20.0) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], deadline_s: float = 20.0) -> T:
     """The first true value of `condition()`. Raises AssertionError that names `what` after `deadline_s` seconds."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):

@@ -191,8 +191,8 @@ def test_a_child_that_lives_on_does_not_hold_exec_back(running: Container, tmp_p
 
 def test_with_a_terminal_of_its_own(running: Container, scratch: Path, tmp_path: Path) -> None:
     with ConsoleSocket(scratch / "console") as console:
-        flags = ["--tty", "--detach", "--console-socket", console.path, "--pid-file", tmp_path / "pid"]
-        running.exec("sh", flags=flags).ok()
+        files: list[str | Path] = ["--console-socket", console.path, "--pid-file", tmp_path / "pid"]
+        running.exec("sh", flags=["--tty", "--detach", *files]).ok()
         with console.receive() as terminal:
             terminal.resize(111, 33)
             terminal.send("tty; stty size\n")

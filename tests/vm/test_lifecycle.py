@@ -2,11 +2,13 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from framework import processes
-from framework.fixtures import BundleMaker
+from framework.fixtures import BundleMaker, runtime_below
+from framework.leaks import Scope
 from framework.runtime import Container, Runtime
 from framework.wait import wait_for
 
@@ -17,6 +19,12 @@ STEPS: dict[str, list[tuple[str, ...]]] = {
     "stopped": [("resume",), ("kill", "KILL")],
 }
 Reach = Callable[[str], Container]
+
+
+@pytest.fixture(scope="module")
+def module_runtime(runtime_path: Path, scope: Scope, no_leaks_of_the_module: None) -> Iterator[Runtime]:
+    """Its root is longer than the address of a unix socket may be."""
+    yield from runtime_below(runtime_path, scope, "long" * 28)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ def bind(source: Path, destination: str, *options: str) -> Spec:
 
 
 @pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volumes(tmp_path_factory: pytest.TempPathFactory, no_leaks_of_the_module: None) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("volumes")
     for name in ("rw", "ro", "nested/inner"):
         (folder / name).mkdir(parents=True)
@@ -36,7 +38,11 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "file").write_text("one\n")
     (folder / "file-ro").write_text("fixed\n")
     (folder / "link").symlink_to(folder / "rw")
-    return folder
+    inner = folder / "nested/inner"
+    (inner / "below").touch()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", inner], check=True)
+    yield folder
+    subprocess.run(["umount", inner], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,7 @@ def furnished(module_runtime: Runtime, module_bundle: BundleMaker, volumes: Path
         bind(volumes / "rw", "/vol/rw"),
         bind(volumes / "ro", "/vol/ro", "ro"),
         bind(volumes / "nested", "/vol/nested", "rbind", "rprivate"),
+        bind(volumes / "nested", "/vol/flat"),
         bind(volumes / "file", "/vol/file"),
         bind(volumes / "file-ro", "/etc/fixed", "ro", "nosuid", "nodev"),
         bind(volumes / "link", "/vol/link"),
@@ -106,6 +113,11 @@ def test_links_of_the_guest_do_not_lead_out_of_the_share(furnished: Container, v
 def test_recursive_binds_bring_what_lies_below(furnished: Container, volumes: Path) -> None:
     furnished.sh("echo x > /vol/nested/inner/file")
     assert (volumes / "nested/inner/file").read_text() == "x\n"
+    assert furnished.sh("ls /vol/nested/inner") == "file"
+
+
+def test_other_binds_do_not(furnished: Container) -> None:
+    assert furnished.sh("ls /vol/flat/inner") == "below"
 
 
 def test_tmpfs_has_its_size_and_mode_and_is_the_guests(furnished: Container) -> None:

@@ -40,8 +40,9 @@ def test_much_output_reaches_a_slow_reader_byte_for_byte(runtime: Runtime, bundl
     argv = ("run", "--bundle", made.path, runtime.new_id())
     with closing_popen(runtime.popen(*argv, stdout=subprocess.PIPE)) as process:
         assert process.stdout
+        output = process.stdout.fileno()
         first = process.stdout.read(1)  # then leave it alone, with a full pipe
-        wait_for("the pipe is full", lambda: _readable(process.stdout.fileno()) >= 65536)
+        wait_for("the pipe is full", lambda: _readable(output) >= 65536)
         assert hashlib.sha256(first + process.stdout.read()).hexdigest() == hashlib.sha256(blob).hexdigest()
         assert process.wait(30) == 0
 

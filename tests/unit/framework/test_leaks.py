@@ -18,7 +18,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.fixture
 def scope(tmp_path: Path) -> Scope:
     (tmp_path / "root").mkdir()
-    return Scope(f"leak{os.getpid()}", tmp_path)
+    return Scope(f"leak{os.getpid()}", tmp_path, tmp_path.parent / f"{tmp_path.name}-bundles")
 
 
 @contextmanager
@@ -79,6 +79,16 @@ def a_mount(scope: Scope) -> Iterator[None]:
 
 
 @contextmanager
+def a_mount_on_a_bundle(scope: Scope) -> Iterator[None]:
+    target = scope.bundles / "rootfs"
+    target.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", target], check=True)
+    yield
+    subprocess.run(["umount", target], check=True)
+    target.rmdir()
+
+
+@contextmanager
 def a_namespace(scope: Scope) -> Iterator[None]:
     subprocess.run(["ip", "netns", "add", scope.token], check=True)
     yield
@@ -105,6 +115,7 @@ Leak = Callable[[Scope], AbstractContextManager[None]]
         (a_socket, "unix socket: @leak"),
         pytest.param(a_cgroup, "cgroup: /sys/fs/cgroup/.*leak", marks=needs_root),
         pytest.param(a_mount, "mount: .*leak", marks=needs_root),
+        pytest.param(a_mount_on_a_bundle, "mount: .*-bundles/rootfs", marks=needs_root),
         pytest.param(a_namespace, "network namespace: leak", marks=needs_root),
         pytest.param(a_tap, "tap: leak", marks=needs_root),
     ],

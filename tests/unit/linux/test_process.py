@@ -6,6 +6,7 @@ import signal
 from collections.abc import Sequence
 
 import pytest
+from framework import processes
 
 from katapy.errors import HostError
 from katapy.linux.process import Confinement, spawn_confined
@@ -79,15 +80,19 @@ def test_signals_are_as_at_login() -> None:
         status = status_of(NOBODY)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert int(status["SigIgn"], 16) == int(status["SigBlk"], 16) == 0
+    ours = ~(
+        3 << 31
+    )  # 32 and 33 are the C library's: nobody else can set them, and with threads it may have blocked one
+    assert int(status["SigIgn"], 16) & ours == 0
+    assert int(status["SigBlk"], 16) & ours == 0
 
 
 @root
 def test_a_binary_that_is_absent_is_named() -> None:
+    before = {p.pid for p in processes.descendants(os.getpid())}
     with pytest.raises(HostError, match="can't start /nosuch/qemu: exec: no such file or directory"):
         spawn_confined(["/nosuch/qemu"], NOBODY)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert {p.pid for p in processes.descendants(os.getpid())} <= before
 
 
 @root
