@@ -3,10 +3,6 @@
 Both transports end in a unix socket on the host (docs/design.md, Channel): QEMU's own chardev, or the vsock relay's.
 """
 
-import contextlib
-import os
-from collections.abc import Iterator
-
 import grpc.aio
 
 from katapy.protocol import names
@@ -24,17 +20,6 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", _NO_REDIAL_MS),
     ("grpc.initial_reconnect_backoff_ms", _NO_REDIAL_MS),
 )
-
-
-@contextlib.contextmanager
-def short_name(socket_path: str) -> Iterator[str]:
-    """Another name of the socket, valid inside the context, that fits into the 107 bytes of a unix socket's address."""
-    folder, name = os.path.split(socket_path)
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{name}"
-    finally:
-        os.close(fd)
 
 
 def open_channel(socket_path: str) -> grpc.aio.Channel:

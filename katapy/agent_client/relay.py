@@ -10,6 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 
 from katapy.errors import HypervisorError
+from katapy.linux.socket_path import short_name
 
 _CHUNK = 256 * 1024
 _RETRY_S = 0.02
@@ -24,8 +25,9 @@ class Relay:
         self._dial = dial
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.setblocking(False)
-        self._listener.bind(path)
-        os.chmod(path, 0o600)
+        with short_name(path) as name:
+            self._listener.bind(name)
+            os.chmod(name, 0o600)
         self._listener.listen(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._accept())

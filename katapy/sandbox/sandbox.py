@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from katapy.agent_client.channel import open_channel, short_name
+from katapy.agent_client.channel import open_channel
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.text import printable
 from katapy.config import Config
 from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
 from katapy.hypervisor.vm import Vm
 from katapy.linux import proc
+from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.container import Attachment, Container

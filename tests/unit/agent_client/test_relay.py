@@ -58,6 +58,19 @@ def test_a_dial_that_fails_closes_the_connection(tmp_path: Path) -> None:
     assert asyncio.run(scenario()) == b""
 
 
+def test_the_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async def dial() -> socket.socket:
+            raise ConnectionRefusedError
+
+        relay = Relay(str(folder / "agent.sock"), dial)
+        await relay.close()
+
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    asyncio.run(scenario())
+
+
 def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:
     async def scenario() -> int:
         async def dial() -> socket.socket:
