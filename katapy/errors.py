@@ -17,6 +17,8 @@ An error crosses the control socket as {"kind": class name, "message": text}; `f
 Standard library only: hot verbs import this module.
 """
 
+import os
+
 
 class KatapyError(Exception):
     """Base of the tree; `str()` is the one line the user sees."""
@@ -77,6 +79,12 @@ class Timeout(KatapyError):
 
     def __init__(self, message: str, seconds: float | None = None) -> None:
         super().__init__(message if seconds is None else f"timed out after {seconds:g} s: {message}")
+
+
+def errno_text(e: OSError) -> str:
+    """What the kernel's error number means, fit for the end of a message: "no such file or directory"."""
+    text = os.strerror(e.errno or 0)
+    return text[:1].lower() + text[1:]
 
 
 def _by_name(cls: type[KatapyError]) -> dict[str, type[KatapyError]]:

@@ -3,6 +3,6 @@
 Limits are set in the guest, not here. Standard library only, and little of it: `delete` imports this.
 """
 
-from katapy.cgroups.host import Cgroup, open_cgroup
+from katapy.cgroups.host import Cgroup, join, open_cgroup
 
-__all__ = ["Cgroup", "open_cgroup"]
+__all__ = ["Cgroup", "join", "open_cgroup"]

@@ -10,9 +10,10 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 
 from katapy.cgroups.hierarchies import Hierarchy, mounted, relative_path
-from katapy.errors import HostError
+from katapy.errors import HostError, errno_text
 
 _MADE = "trusted.katapy"
 _REMOVE_S = 5.0
@@ -41,15 +42,14 @@ class Cgroup:
                 _make(hierarchy, self._path)
         except OSError as e:
             self.remove()
-            raise HostError(f"can't create cgroup {self._path}: {_reason(e)}") from e
+            raise HostError(f"can't create cgroup {self._path}: {errno_text(e)}") from e
 
     def join(self, pid: int) -> None:
         """Moves a process in, in every hierarchy. Raises HostError."""
-        for name in self.procs_files():
-            try:
-                _write(name, str(pid))
-            except OSError as e:
-                raise HostError(f"can't move process {pid} into {name}: {_reason(e)}") from e
+        try:
+            join(self.procs_files(), pid)
+        except OSError as e:
+            raise HostError(f"can't move process {pid} into {e.filename}: {errno_text(e)}") from e
 
     def kill(self) -> None:
         """SIGKILL to every process in the directories that katapy made: what is there belongs to the container."""
@@ -80,6 +80,15 @@ class Cgroup:
 def open_cgroup(cgroups_path: str, container_id: str) -> Cgroup:
     """The cgroup that linux.cgroupsPath names, in every hierarchy the host has. Raises SpecError, Unsupported."""
     return Cgroup(mounted(), relative_path(cgroups_path, container_id))
+
+
+def join(procs_files: Sequence[str], pid: int) -> None:
+    """Moves a process into the cgroups of these files. Raises OSError that names the file."""
+    for name in procs_files:
+        try:
+            _write(name, str(pid))
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, name) from e
 
 
 def _make(hierarchy: Hierarchy, path: str) -> None:
@@ -176,7 +185,7 @@ def _remove_empty(path: str) -> bool:
     except OSError as e:
         if e.errno in (errno.EBUSY, errno.ENOTEMPTY):
             return False
-        raise HostError(f"can't remove cgroup {path}: {_reason(e)}") from e
+        raise HostError(f"can't remove cgroup {path}: {errno_text(e)}") from e
     return True
 
 
@@ -191,8 +200,3 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _reason(e: OSError) -> str:
-    text = os.strerror(e.errno or 0)
-    return text[:1].lower() + text[1:]

@@ -85,7 +85,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
             options.root,
             state._replace(supervisor_pid=launched.pid, supervisor_start=store.start_time(launched.pid)),
         )
-        stdio, slave = _stdio(options, container, undo)
+        fds, slave = stdio(options.console_socket, container.console_size, undo)
         standin = standin_view.spawn_standin(
             container, cgroup.procs_files(), slave, launched.pid, f"{directory}/{store.PROC_VIEW}"
         )
@@ -94,7 +94,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         _run_hooks(found, state, container, standin.pid, undo)
         hooks.keep(directory, found)
         standin_view.release(standin)
-        answer = _ask(task, standin, stdio)
+        answer = _ask(task, standin, fds)
         publish(standin.pid)
         undo.pop_all()
     default_signals()
@@ -163,7 +163,7 @@ def _launch(task: Task, undo: contextlib.ExitStack) -> Launched:
     return launched
 
 
-def _ask(task: Task, standin: "Standin", stdio: tuple[int, int, int]) -> Mapping[str, Any]:
+def _ask(task: Task, standin: "Standin", fds: tuple[int, int, int]) -> Mapping[str, Any]:
     """Asks the supervisor for the container. One that died has left its last words in its log."""
     timeouts = task.config.timeouts
     try:
@@ -172,7 +172,7 @@ def _ask(task: Task, standin: "Standin", stdio: tuple[int, int, int]) -> Mapping
             "create",
             {"id": task.plan.id, "pid": standin.pid, "terminal": task.plan.container.terminal},
             deadline_s=timeouts.boot_s + timeouts.request_s + _SLACK_S,
-            fds=(*stdio, standin.channel.fileno()),
+            fds=(*fds, standin.channel.fileno()),
         )
     except client.SupervisorGone as e:
         with open(f"{task.directory}/{LOG_FILE}", encoding="utf-8", errors="replace") as f:
@@ -192,18 +192,18 @@ def end_standin(standin: "Standin") -> None:
         standin.kill()
 
 
-def _stdio(
-    options: CreateOptions, container: plan.ContainerPlan, undo: contextlib.ExitStack
+def stdio(
+    console_socket: str, size: tuple[int, int] | None, undo: contextlib.ExitStack
 ) -> tuple[tuple[int, int, int], int | None]:
     """Descriptors for stdin, stdout, stderr, and the terminal that becomes the stand-in's controlling one."""
-    if not options.console_socket:
-        return standard_descriptors(undo), None
-    slave = terminal.open_console(options.console_socket, container.console_size)
+    if not console_socket:
+        return _standard_descriptors(undo), None
+    slave = terminal.open_console(console_socket, size)
     undo.callback(os.close, slave)
     return (slave, slave, slave), slave
 
 
-def standard_descriptors(undo: contextlib.ExitStack) -> tuple[int, int, int]:
+def _standard_descriptors(undo: contextlib.ExitStack) -> tuple[int, int, int]:
     """0, 1, 2; /dev/null for those that the caller closed."""
     found = []
     for fd in (0, 1, 2):
@@ -222,26 +222,12 @@ def _run_hooks(
     found: hooks.Hooks, state: store.State, container: plan.ContainerPlan, pid: int, undo: contextlib.ExitStack
 ) -> None:
     """Those of `create`. If one fails, what was made is destroyed and poststop hooks run, as the runtime-spec says."""
-    document = hook_state(state, "created", pid)
-    stopped = hook_state(state, "stopped", 0)
+    document = hooks.document(state, "created", pid)
+    stopped = hooks.document(state, "stopped", 0)
     if found.get("poststop"):
         undo.callback(hooks.run_all, "poststop", found, stopped, lambda _: None)
     for kind in hooks.CREATE_KINDS:
         hooks.run(kind, found, document, hooks.Place(pid, container.rootfs))
-
-
-def hook_state(state: store.State, status: str, pid: int) -> dict[str, Any]:
-    """The state document that hooks read from stdin."""
-    document: dict[str, Any] = {
-        "ociVersion": state.oci_version,
-        "id": state.id,
-        "status": status,
-        "pid": pid,
-        "bundle": state.bundle,
-    }
-    if state.annotations:
-        document["annotations"] = state.annotations
-    return document
 
 
 def write_pid_file(path: str, pid: int) -> None:
@@ -278,6 +264,3 @@ def publish_pid(pid_file: str) -> Callable[[int], None]:
             write_pid_file(pid_file, pid)
 
     return publish
-
-
-__all__ = ["CreateOptions", "Created", "KatapyError", "create", "hook_state", "publish_pid", "standard_descriptors"]

@@ -94,15 +94,7 @@ def _clean_up(root: str, state: store.State, force: bool, log: Log) -> None:
 
 
 def _poststop(folder: str, state: store.State, log: Log) -> None:
-    from katapy.oci.state import state_document
     from katapy.sandbox import hooks
 
-    document = state_document(
-        oci_version=state.oci_version,
-        id=state.id,
-        pid=0,
-        status="stopped",
-        bundle=state.bundle,
-        annotations=state.annotations,
-    )
+    document = hooks.document(state, "stopped", 0)
     hooks.run_all("poststop", hooks.kept(folder), document, log.warning)

@@ -4,7 +4,6 @@ Foreground: its output and exit status; --detach: a stand-in that goes on.
 """
 
 import contextlib
-import os
 from typing import Any
 
 from katapy.cli import creation, foreground, terminal
@@ -14,6 +13,7 @@ from katapy.control import client
 from katapy.errors import UsageError, WrongStatus
 from katapy.oci.validate import load_process
 from katapy.sandbox import standin_view, store
+from katapy.sandbox.plan import console_size
 from katapy.standin import Standin, StandinSpec
 
 _EXEC_S = 60.0
@@ -64,12 +64,7 @@ def _gid(text: str) -> int:
 def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -> Standin:
     publish = creation.publish_pid(args.pid_file)
     with contextlib.ExitStack() as undo:
-        slave = None
-        stdio = creation.standard_descriptors(undo)
-        if args.console_socket:
-            slave = terminal.open_console(args.console_socket, _size(request))
-            undo.callback(os.close, slave)
-            stdio = (slave, slave, slave)
+        fds, slave = creation.stdio(args.console_socket, console_size(request.get("process") or {}), undo)
         name = str(((request.get("process") or request.get("flags") or {}).get("args") or ["exec"])[0])
         standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), creation.cgroup_of(state))
         failed = undo.enter_context(contextlib.ExitStack())
@@ -80,14 +75,9 @@ def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -
             "exec",
             {**request, "terminal": tty, "pid": standin.pid},
             deadline_s=_EXEC_S,
-            fds=(*stdio, standin.channel.fileno()),
+            fds=(*fds, standin.channel.fileno()),
         )
         publish(standin.pid)
         failed.pop_all()
     standin.channel.close()
     return standin
-
-
-def _size(request: dict[str, Any]) -> tuple[int, int] | None:
-    size = (request.get("process") or {}).get("consoleSize")
-    return (size["width"], size["height"]) if size else None

@@ -33,17 +33,9 @@ def start(root: str, container_id: str, log: Log | None = None) -> None:
 
 def _poststart(root: str, state: store.State, log: Log) -> None:
     """runtime-spec 1.2: a poststart hook that fails is warned of, the container goes on."""
-    from katapy.oci.state import state_document
     from katapy.sandbox import hooks
 
-    document = state_document(
-        oci_version=state.oci_version,
-        id=state.id,
-        pid=state.pid,
-        status="running",
-        bundle=state.bundle,
-        annotations=state.annotations,
-    )
+    document = hooks.document(state, "running", state.pid)
     try:
         hooks.run("poststart", hooks.kept(store.directory(root, state.id)), document)
     except KatapyError as e:

@@ -37,9 +37,7 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
 def check_console_socket(path: str, terminal: bool, detach: bool) -> None:
     """The combinations that runc refuses, in its words. Raises UsageError."""
     if terminal and detach and not path:
-        raise UsageError(
-            "cannot allocate tty if runc will detach without setting console socket".replace("runc", "katapy")
-        )
+        raise UsageError("cannot allocate tty if katapy will detach without setting console socket")
     if path and not (terminal and detach):
         raise UsageError("cannot use console socket if katapy will not detach or allocate tty")
 

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 from katapy.errors import HostError, SpecError
 from katapy.linux import namespaces
+from katapy.oci.state import state_document
+from katapy.sandbox.store import State
 
 Hook = Mapping[str, Any]
 Hooks = Mapping[str, Sequence[Hook]]
@@ -37,6 +39,18 @@ class Place(NamedTuple):
 
     standin_pid: int
     rootfs: str
+
+
+def document(state: State, status: str, pid: int) -> dict[str, object]:
+    """What hooks read from stdin. `pid`: the stand-in's, 0 when stopped."""
+    return state_document(
+        oci_version=state.oci_version,
+        id=state.id,
+        pid=pid,
+        status=status,
+        bundle=state.bundle,
+        annotations=state.annotations,
+    )
 
 
 def run(kind: str, hooks: Hooks, state: Mapping[str, Any], place: Place | None = None) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport
-from katapy.protocol import names
 from katapy.sandbox import guest_spec
 from katapy.sandbox.annotations import Sizing
 from katapy.sandbox.sources import Source, SourceKind
@@ -57,7 +56,6 @@ class ContainerPlan:
     id: str
     bundle: str
     rootfs: str
-    rootfs_readonly: bool
     spec_json: bytes
     process: Mapping[str, Any]
     binds: tuple[BindPlan, ...]
@@ -68,7 +66,6 @@ class ContainerPlan:
     console_size: tuple[int, int] | None
     annotations: Mapping[str, str]
     oci_version: str
-    has_process: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +90,10 @@ def plan_container(
     shm = {i: s.size for i, s in sources.items() if s.kind is SourceKind.SHM}
     document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, shm)
     process = spec.get("process") or {}
-    size = process.get("consoleSize")
     return ContainerPlan(
         id=container_id,
         bundle=bundle,
         rootfs=_join(bundle, spec["root"]["path"]),
-        rootfs_readonly=bool(spec["root"].get("readonly")),
         spec_json=json.dumps(document, separators=(",", ":")).encode(),
         process=process,
         binds=tuple(_bind(i, s.path, mounts[i]) for i, s in shared.items()),
@@ -106,10 +101,9 @@ def plan_container(
         hostname=spec.get("hostname") or "",
         cgroups_path=(spec.get("linux") or {}).get("cgroupsPath") or "",
         terminal=bool(process.get("terminal")),
-        console_size=(size["width"], size["height"]) if size else None,
+        console_size=console_size(process),
         annotations=dict(spec.get("annotations") or {}),
         oci_version=spec["ociVersion"],
-        has_process=bool(process),
     )
 
 
@@ -129,6 +123,12 @@ def plan_sandbox(container: ContainerPlan, spec: Mapping[str, Any], sizing: Sizi
         facts=facts,
         container=container,
     )
+
+
+def console_size(process: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Columns and rows that a process object asks for."""
+    size = process.get("consoleSize")
+    return (size["width"], size["height"]) if size else None
 
 
 def _join(bundle: str, path: str) -> str:
@@ -178,5 +178,3 @@ SHARE_OPTIONS = {
     ShareType.NINEP: ("trans=virtio", "version=9p2000.L", "msize=512000", "cache=mmap", "access=any"),
 }
 """Mount data of the share in the guest (docs/decisions/0001-shared-root.md)."""
-
-SHARE_TARGET = names.GUEST_SHARED

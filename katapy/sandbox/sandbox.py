@@ -39,7 +39,7 @@ _MAX_PHASE = 32
 
 
 class Sandbox:
-    """`agent_socket`: the unix socket that leads to the agent. `on_change(container)` saves a container's state.
+    """`on_change(container)` saves a container's state.
     `release_host()` gives back shares and helpers once the machine is gone.
 
     `ended` is set when the last container has ended and the machine is gone.
@@ -50,7 +50,6 @@ class Sandbox:
         plan: SandboxPlan,
         config: Config,
         vm: Vm,
-        agent_socket: str,
         secret: str,
         timings: Timings,
         on_change: Callable[[Container], None],
@@ -60,10 +59,8 @@ class Sandbox:
         self.containers: dict[str, Container] = {}
         self.ended = asyncio.Event()
         self.timings = timings
-        self.guest: pb.HelloReply | None = None
         self._config = config
         self._vm = vm
-        self._agent_socket = agent_socket
         self._secret = secret
         self._on_change = on_change
         self._release_host = release_host
@@ -88,11 +85,11 @@ class Sandbox:
         self.timings.mark("qemu")
         await self._vm.agent_ready(deadline - time.monotonic())
         self.timings.mark("agent port")
-        with short_name(self._agent_socket) as socket:
+        with short_name(self._vm.agent_socket) as socket:
             self._channel = open_channel(socket)
             agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
             try:
-                self.guest = await agent.hello(max(1.0, deadline - time.monotonic()))
+                await agent.hello(max(1.0, deadline - time.monotonic()))
             except Timeout as e:
                 raise HypervisorError(f"{e}; the guest said last: {_one_line(self._vm.tail())}") from e
         self.timings.mark("agent ready")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from katapy.errors import HostError, Unsupported
+from katapy.errors import HostError, Unsupported, errno_text
 
 _TMPFS_TYPES = {"tmpfs", "shm"}
 _GUEST_DEVICES = {
@@ -60,7 +60,7 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
     try:
         status = os.stat(path)
     except OSError as e:
-        raise HostError(f"mount {path} to {mount['destination']}: stat {path}: {_reason(e)}") from e
+        raise HostError(f"mount {path} to {mount['destination']}: stat {path}: {errno_text(e)}") from e
     mode = status.st_mode
     if stat.S_ISDIR(mode):
         if mount["destination"].rstrip("/") == "/dev/shm" and _on_tmpfs(path):
@@ -72,11 +72,6 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
     if stat.S_ISCHR(mode) and status.st_rdev in _GUEST_DEVICES:
         return Source(SourceKind.DEVICE, _GUEST_DEVICES[status.st_rdev])
     raise Unsupported(f"bind mount of {path} is not supported: only files and directories can be shared with a guest")
-
-
-def _reason(e: OSError) -> str:
-    text = os.strerror(e.errno or 0)
-    return text[:1].lower() + text[1:]
 
 
 def _on_tmpfs(path: str) -> bool:

@@ -1,6 +1,6 @@
 """A container's plan -> its stand-in: which namespaces it shows, which cgroups it joins. CLI only."""
 
-from katapy import standin
+from katapy import cgroups, standin
 from katapy.errors import HostError
 from katapy.sandbox.plan import ContainerPlan
 
@@ -39,13 +39,7 @@ def release(held: standin.Standin) -> None:
 
 def spawn(spec: standin.StandinSpec, cgroup_procs: tuple[str, ...]) -> standin.Standin:
     """Held until `release`. Raises HostError."""
-
-    def join(pid: int) -> None:
-        for path in cgroup_procs:
-            with open(path, "w", encoding="ascii") as f:
-                f.write(str(pid))
-
     try:
-        return standin.spawn(spec, join)
+        return standin.spawn(spec, lambda pid: cgroups.join(cgroup_procs, pid))
     except OSError as e:
         raise HostError(f"start the stand-in: {e.strerror or e}") from e

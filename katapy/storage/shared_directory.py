@@ -14,7 +14,7 @@ import os
 import stat
 from enum import Enum
 
-from katapy.errors import HostError, Unsupported
+from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import mount, mount_tree, namespaces
 from katapy.protocol import names
 
@@ -37,7 +37,7 @@ def enter_private_mounts() -> None:
         namespaces.unshare(["mount"])
         mount.mount("none", "/", flags=mount.MS_REC | mount.MS_SLAVE)
     except OSError as e:
-        raise HostError(f"can't make a private mount namespace: {_reason(e)}; katapy needs CAP_SYS_ADMIN") from e
+        raise HostError(f"can't make a private mount namespace: {errno_text(e)}; katapy needs CAP_SYS_ADMIN") from e
 
 
 class SharedDirectory:
@@ -51,7 +51,7 @@ class SharedDirectory:
             self._inside = _mount_top(directory)
         except OSError as e:
             self.close()
-            raise HostError(f"can't make the shared directory {directory}: {_reason(e)}") from e
+            raise HostError(f"can't make the shared directory {directory}: {errno_text(e)}") from e
 
     def add_rootfs(self, container_id: str, path: str) -> str:
         """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported."""
@@ -72,7 +72,7 @@ class SharedDirectory:
         try:
             self._remove(_component(container_id))
         except OSError as e:
-            raise HostError(f"can't unshare {container_id}: {_reason(e)}") from e
+            raise HostError(f"can't unshare {container_id}: {errno_text(e)}") from e
 
     def close(self) -> None:
         """Unmounts everything. Idempotent; what is busy goes when it is free."""
@@ -90,7 +90,7 @@ class SharedDirectory:
             with contextlib.suppress(FileExistsError):
                 self._mkdir(name)
         except OSError as e:
-            raise HostError(f"can't share {name}: {_reason(e)}") from e
+            raise HostError(f"can't share {name}: {errno_text(e)}") from e
 
     def _mkdir(self, name: str) -> None:
         """0755 whatever the umask: root of a user namespace in the guest must come through."""
@@ -102,12 +102,12 @@ class SharedDirectory:
         try:
             fd = mount_tree.open_without_links(os.path.realpath(source))
         except OSError as e:
-            raise HostError(f"can't share {source}: {_reason(e)}") from e
+            raise HostError(f"can't share {source}: {errno_text(e)}") from e
         try:
             self._make_place(place, source, os.fstat(fd).st_mode)
             _bind(fd, f"{self.directory}/{place}", readonly, recursive)
         except OSError as e:
-            raise HostError(f"can't share {source}: {_reason(e)}") from e
+            raise HostError(f"can't share {source}: {errno_text(e)}") from e
         finally:
             os.close(fd)
         return f"{names.GUEST_SHARED}/{place}"
@@ -178,8 +178,3 @@ def _component(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{name!r} is no container id")
     return name
-
-
-def _reason(e: OSError) -> str:
-    text = os.strerror(e.errno or 0)
-    return text[:1].lower() + text[1:]

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from katapy.errors import HostError
 from katapy.linux.process import Confinement, Spawned, spawn_confined
+from katapy.linux.socket_path import short_name
 
 _SOCKET = "virtiofsd.sock"
 _LISTENER = 3
@@ -134,18 +135,14 @@ def start_virtiofsd(daemon: Virtiofsd, directory: str, state_dir: str) -> Virtio
 
 
 def _connected_listener(state_dir: str) -> tuple[socket.socket, socket.socket]:
-    """A listening socket with one connection waiting, and no name left. By /proc: any path fits into sun_path."""
+    """A listening socket with one connection waiting, and no name left."""
     listener, connection = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     try:
-        folder = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            name = f"/proc/self/fd/{folder}/{_SOCKET}"
+        with short_name(f"{state_dir}/{_SOCKET}") as name:
             listener.bind(name)
             listener.listen(1)
             connection.connect(name)
             os.unlink(name)
-        finally:
-            os.close(folder)
     except OSError as e:
         listener.close()
         connection.close()

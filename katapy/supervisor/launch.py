@@ -15,6 +15,7 @@ import sys
 import threading
 from dataclasses import dataclass
 
+from katapy import cgroups
 from katapy.config import Config
 from katapy.sandbox import store
 from katapy.sandbox.plan import SandboxPlan
@@ -25,7 +26,7 @@ LOG_FILE = "supervisor.log"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a supervisor is forked for. `origin`: time.monotonic() when `create` was called. `bundle_root`: `--root`."""
+    """What a supervisor is forked for. `origin`: time.monotonic() when `create` was called. `root`: `--root`."""
 
     plan: SandboxPlan
     config: Config
@@ -100,6 +101,4 @@ def _detach(task: Task, kept: set[int]) -> None:
             with contextlib.suppress(OSError):  # the listing's own
                 os.close(fd)
     os.chdir("/")
-    for path in task.cgroup_procs:
-        with open(path, "w", encoding="ascii") as f:
-            f.write(str(os.getpid()))
+    cgroups.join(task.cgroup_procs, os.getpid())

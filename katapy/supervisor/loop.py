@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 
@@ -83,7 +82,6 @@ class Loop:
             self._task.plan,
             self._task.config,
             self._machine.vm,
-            self._machine.vm.agent_socket,
             self._machine.secret,
             Timings(self._task.origin),
             self._save,
@@ -134,7 +132,6 @@ class Loop:
             self._tried.set()
         self._created = True
         self._show_processes(self._sandbox)
-        self._keep_timings()
         self._ending = asyncio.create_task(self._until_ended(self._sandbox))
         return dict(answer)
 
@@ -162,8 +159,3 @@ class Loop:
         pid = 0 if container.status is Status.STOPPED else container.pid
         changed = state._replace(status=container.status.value, pid=pid, exit_status=container.exit_status)
         store.save(self._task.root, changed)
-
-    def _keep_timings(self) -> None:
-        assert self._sandbox is not None
-        with open(f"{self._task.directory}/timings.json", "w", encoding="ascii") as f:
-            json.dump(self._sandbox.timings.marks, f)

@@ -258,7 +258,7 @@ async def besieged(attack: str, method: str = "", config: Config = CONFIG) -> As
     def release() -> None:
         host.released += 1
 
-    sandbox = Sandbox(plan, config, vm, vm.agent_socket, "secret" * 8, Timings(0.0), save, release)
+    sandbox = Sandbox(plan, config, vm, "secret" * 8, Timings(0.0), save, release)
     host = Host(sandbox, vm, plan, accidents)
     try:
         yield host

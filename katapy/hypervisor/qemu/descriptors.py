@@ -14,6 +14,7 @@ from typing import Self
 
 from katapy.errors import HostError
 from katapy.hypervisor.vm import Transport, VmDescriptors, VmSpec
+from katapy.linux.socket_path import short_name
 
 AGENT_SOCKET = "agent.sock"
 
@@ -99,15 +100,12 @@ class QemuEnds:
 
 
 def _listen(state_dir: str) -> socket.socket:
-    """The unix socket of the agent's port, for root alone. By /proc: a path of any length fits into sun_path."""
+    """The unix socket of the agent's port, for root alone."""
     listener = socket.socket(socket.AF_UNIX)
     try:
-        folder = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            listener.bind(f"/proc/self/fd/{folder}/{AGENT_SOCKET}")
-            os.chmod(f"/proc/self/fd/{folder}/{AGENT_SOCKET}", 0o600)
-        finally:
-            os.close(folder)
+        with short_name(f"{state_dir}/{AGENT_SOCKET}") as name:
+            listener.bind(name)
+            os.chmod(name, 0o600)
         listener.listen(16)
     except OSError as e:
         listener.close()
