@@ -18,8 +18,10 @@ from framework.evil_names import NamesThings, RefusesWithNames
 
 SERVICE = "katapy.agent.v1.Agent"
 STREAMS = {"Events": "unary_stream", "Stdio": "stream_stream"}
-EMPTY_METHODS = ("CreateSandbox", "DestroySandbox", "ReseedRng", "SetClock", "StartContainer", "PauseContainer")
-EMPTY_METHODS += ("ResumeContainer", "UpdateContainer", "RemoveContainer")
+EMPTY_METHODS = (
+    "CreateSandbox", "DestroySandbox", "ReseedRng", "SetClock", "StartContainer", "PauseContainer", "ResumeContainer",
+    "UpdateContainer", "RemoveContainer",
+)  # fmt: skip
 ANSWERS = ("Hello", "CreateContainer", "Stats", "ListProcesses", "Exec", "Signal", "Wait")
 METHODS = (*EMPTY_METHODS, *ANSWERS, *STREAMS)
 
@@ -50,8 +52,11 @@ def _handler(agent: HonestAgent, method: str) -> Any:
 
 
 async def serve(path: str, agent: HonestAgent) -> None:
-    options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
-    options = (*options, ("grpc.max_metadata_size", 64 * MIB))
+    options = (
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_metadata_size", 64 * MIB),
+    )
     agent.server = grpc.aio.server(options=options, compression=agent.compression)
     handlers = {method: _handler(agent, method) for method in METHODS}
     agent.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

@@ -95,8 +95,9 @@ class ExitsTwice(Exits):
 
 class ExitsWithoutAWord(HonestAgent):
     async def output(self, context: Any) -> AsyncIterator[Answer]:
-        for nothing in ():
-            yield nothing
+        nothing: tuple[Answer, ...] = ()
+        for answer in nothing:
+            yield answer
 
 
 class ExitsOfStrangers(HonestAgent):

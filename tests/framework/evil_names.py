@@ -44,7 +44,7 @@ class NamesThings(HonestAgent):
         await asyncio.Event().wait()
 
     async def output(self, context: Any) -> AsyncIterator[Answer]:
-        yield pb.StdioOutput(stdout=CANARY.encode(), stderr=None)
+        yield pb.StdioOutput(stdout=CANARY.encode())
         async for message in super().output(context):
             yield message
 

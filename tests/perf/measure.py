@@ -33,7 +33,7 @@ def milliseconds(argv: Sequence[str]) -> float:
     null = os.open(os.devnull, os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1)]
     begun = time.monotonic()
-    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
+    pid = os.posix_spawn(argv[0], list(argv), os.environ, file_actions=actions)
     _, status = os.waitpid(pid, 0)
     seconds = time.monotonic() - begun
     os.close(null)

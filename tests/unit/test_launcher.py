@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import launcher
 import pytest
 
@@ -16,8 +17,8 @@ def test_works_with_an_empty_environment(tmp_path: Path) -> None:
         "import sys, grpc\ndef main():\n    print('site' in sys.modules, sys.argv[1:])\n    return 7\n"
     )
     command = tmp_path / "katapy-command"
-    grpc = Path(__import__("grpc").__file__).parents[1]
-    command.write_text(launcher.launcher(sys.executable, str(tmp_path), str(grpc)))
+    packages = Path(str(grpc.__file__)).parents[1]
+    command.write_text(launcher.launcher(sys.executable, str(tmp_path), str(packages)))
     command.chmod(0o755)
     done = subprocess.run([str(command), "state", "x"], env={}, cwd="/", capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (7, "False ['state', 'x']\n", "")

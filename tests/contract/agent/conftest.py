@@ -48,7 +48,8 @@ class Handle:
         return Session(self.stub, self.id, exec_id)
 
     def wait(self, exec_id: str = "", timeout: float = 60) -> int:
-        return self.stub.Wait(pb.ProcessRequest(container_id=self.id, exec_id=exec_id), timeout=timeout).status
+        request = pb.ProcessRequest(container_id=self.id, exec_id=exec_id)
+        return int(self.stub.Wait(request, timeout=timeout).status)
 
     def signal(self, number: int, exec_id: str = "", every: bool = False) -> None:
         self.stub.Signal(pb.SignalRequest(container_id=self.id, exec_id=exec_id, signal=number, all=every))
@@ -89,6 +90,6 @@ def refused() -> Callable[..., Any]:
     def expect(code: grpc.StatusCode, text: str = "") -> Iterator[None]:
         with pytest.raises(grpc.RpcError) as raised:
             yield
-        assert (raised.value.code(), text in raised.value.details()) == (code, True), raised.value.details()
+        assert (raised.value.code(), text in str(raised.value.details())) == (code, True), raised.value.details()
 
     return expect

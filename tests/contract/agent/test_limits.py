@@ -1,5 +1,6 @@
 """Limits, figures, processes and OOM kills, in a real guest with real crun."""
 
+import contextlib
 import itertools
 import json
 import queue
@@ -9,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from contract.agent.guest import Guest, process
+from contract.agent.guest import Guest, Session, process
 
 from katapy.protocol import agent_pb2 as pb
 
@@ -35,7 +36,7 @@ def files(container: Any, *names: str) -> list[str]:
         process("sh", "-c", f"mount -t cgroup2 c /tmp && cd /tmp && cat {' '.join(names)}; umount -l /tmp")
         | {"capabilities": {kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}},
     )
-    session = container.session(exec_id).finish()
+    session: Session = container.session(exec_id).finish()
     assert session.status == 0, session.stderr
     return session.stdout.decode().splitlines()
 
@@ -126,12 +127,12 @@ def test_processes(create: Callable[..., Any]) -> None:
 def test_oom(guest: Guest, create: Callable[..., Any]) -> None:
     events: queue.SimpleQueue[pb.Event] = queue.SimpleQueue()
     stream = guest.stub.Events(pb.Empty(), timeout=None)
-    threading.Thread(target=lambda: [events.put(event) for event in _until_cancelled(stream)], daemon=True).start()
+    threading.Thread(target=_collect, args=(stream, events), daemon=True).start()
     resources = {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}
     container = create("sh", "-c", "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done", resources=resources)
     container.start()
     assert container.wait() == 137
-    seen = []
+    seen: list[pb.Event] = []
     while not seen or seen[-1].WhichOneof("event") != "exit" or seen[-1].exit.container_id != container.id:
         seen.append(events.get(timeout=30))
     ooms = [event.oom for event in seen if event.WhichOneof("event") == "oom"]
@@ -139,8 +140,7 @@ def test_oom(guest: Guest, create: Callable[..., Any]) -> None:
     stream.cancel()
 
 
-def _until_cancelled(stream: Any) -> Any:
-    try:
-        yield from stream
-    except grpc.RpcError:
-        return
+def _collect(stream: Any, events: "queue.SimpleQueue[pb.Event]") -> None:
+    with contextlib.suppress(grpc.RpcError):  # cancelled
+        for event in stream:
+            events.put(event)

@@ -68,7 +68,7 @@ def _attach(container: Any, data: bytes = b"") -> Session:
     """A stream with its first output, once the agent has noticed that the one before it was cancelled."""
     deadline = time.monotonic() + 10
     while True:
-        session = container.session()
+        session: Session = container.session()
         session.write(data)
         try:
             session._take(next(session.stream))

@@ -1,5 +1,7 @@
 """What the agent reads of requests before crun sees them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +48,8 @@ def test_nesting_without_end_is_an_error() -> None:
 
 def test_terminal() -> None:
     assert wants_terminal({"terminal": True})
-    for other in ({"terminal": False}, {"terminal": 1}, {}, None, []):
+    others: list[Any] = [{"terminal": False}, {"terminal": 1}, {}, None, []]
+    for other in others:
         assert not wants_terminal(other)
 
 

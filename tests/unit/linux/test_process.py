@@ -4,6 +4,7 @@ import os
 import select
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from framework import processes
@@ -67,7 +68,8 @@ def test_only_the_wanted_descriptors_are_open() -> None:
 @root
 def test_swapped_descriptors_arrive_right() -> None:
     a, b = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
-    text = run(["/bin/readlink", f"/proc/self/fd/{a}", f"/proc/self/fd/{b}"], **{f"fd{a}": b, f"fd{b}": a})
+    swapped: dict[str, Any] = {f"fd{a}": b, f"fd{b}": a}
+    text = run(["/bin/readlink", f"/proc/self/fd/{a}", f"/proc/self/fd/{b}"], **swapped)
     os.close(a)
     os.close(b)
     assert text == "/dev/full\n/dev/zero\n"
