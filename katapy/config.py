@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from katapy.errors import ConfigError
+from katapy.errors import ConfigError, errno_text
 
 DEFAULT_PATH = "/etc/katapy/katapy.yaml"
 ENVIRONMENT = "KATAPY_CONFIG"
@@ -97,7 +97,7 @@ def load(path: str | None = None) -> Config:
         with open(chosen, "rb") as f:
             text = f.read(_MAX_FILE + 1)
     except OSError as e:
-        raise ConfigError(f"{chosen}: {(e.strerror or str(e)).lower()}") from e
+        raise ConfigError(f"{chosen}: {errno_text(e)}") from e
     if len(text) > _MAX_FILE:
         raise ConfigError(f"{chosen}: larger than {_MAX_FILE} bytes")
     return parse(text, chosen)

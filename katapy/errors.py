@@ -83,7 +83,7 @@ class Timeout(KatapyError):
 
 def errno_text(e: OSError) -> str:
     """What the kernel's error number means, fit for the end of a message: "no such file or directory"."""
-    text = os.strerror(e.errno or 0)
+    text = os.strerror(e.errno) if e.errno else str(e)
     return text[:1].lower() + text[1:]
 
 

@@ -14,11 +14,12 @@ from katapy import config
 from katapy.cgroups.hierarchies import mounted
 from katapy.cli.log import write_output
 from katapy.cli.parse import Args
-from katapy.errors import HostError, KatapyError
+from katapy.errors import HostError, KatapyError, errno_text
 from katapy.hypervisor.qemu import probe
 from katapy.hypervisor.vm import Accelerator
 from katapy.sandbox.facts import choose_share, choose_transport
 from katapy.sandbox.machine import load_image
+from katapy.storage.probe import descriptor_warning
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
 _SPARE_MIB = 256
@@ -61,7 +62,7 @@ def _try(check: Check, conf: config.Config, root: str) -> Finding:
     except KatapyError as e:
         return Finding(FAILURE, str(e))
     except OSError as e:
-        return Finding(FAILURE, f"{e.filename or 'host'}: {(e.strerror or str(e)).lower()}")
+        return Finding(FAILURE, f"{e.filename or 'host'}: {errno_text(e)}")
 
 
 def check_user(conf: config.Config, root: str) -> Finding:
@@ -92,7 +93,9 @@ def check_transport(conf: config.Config, root: str) -> Finding:
 def check_share(conf: config.Config, root: str) -> Finding:
     share, daemon = choose_share(conf)
     if daemon is not None:
-        return Finding(OK, f"{share.value}: {daemon.path} {'.'.join(map(str, daemon.version))}")
+        text = f"{share.value}: {daemon.path} {'.'.join(map(str, daemon.version))}"
+        few = descriptor_warning()
+        return Finding(WARNING, f"{text}; {few}") if few else Finding(OK, text)
     if conf.share.type == "9p":
         return Finding(OK, "9p: by configuration")
     return Finding(WARNING, "9p: no virtiofsd found, small files will be slow: install virtiofsd")

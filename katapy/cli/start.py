@@ -28,7 +28,8 @@ def start(root: str, container_id: str, log: Log | None = None) -> None:
         raise WrongStatus(_REFUSED.get(state.status, f"cannot start a container in the {state.status} state"))
     ask(root, state, "start", {}, _REFUSED["stopped"], START_S)
     if os.path.exists(f"{store.directory(root, container_id)}/hooks.json"):
-        _poststart(root, state, log or Log())
+        now = store.live_status(root, container_id)  # the state before may be of a `create` that was on its way
+        _poststart(root, now if now.pid else state, log or Log())
 
 
 def _poststart(root: str, state: store.State, log: Log) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from katapy.errors import HostError
+from katapy.errors import HostError, errno_text
 from katapy.linux import capabilities, namespaces
 
 _PR_SET_PDEATHSIG = 1
@@ -84,7 +84,7 @@ def spawn_confined(
     except OSError as e:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        raise HostError(f"can't start {argv[0]}: pidfd_open: {os.strerror(e.errno or 0).lower()}") from e
+        raise HostError(f"can't start {argv[0]}: pidfd_open: {errno_text(e)}") from e
 
 
 def _child(

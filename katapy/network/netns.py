@@ -5,7 +5,7 @@ Joining interfaces to the guest is not there yet, so a namespace that has any is
 
 import os
 
-from katapy.errors import HostError, Unsupported
+from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import namespaces
 
 _MAX_OUTPUT = 65536
@@ -49,6 +49,6 @@ def _report(path: str, writing: int) -> None:
             os.write(writing, f.read(_MAX_OUTPUT))
         status = 0
     except OSError as e:
-        os.write(writing, (e.strerror or str(e)).lower().encode())
+        os.write(writing, errno_text(e).encode())
     finally:
         os._exit(status)

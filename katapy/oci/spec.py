@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from katapy.errors import HostError, SpecError
+from katapy.errors import HostError, SpecError, errno_text
 from katapy.oci.resources import Int64, Resources, Uint16, Uint32, Uint64
 
 T = TypeVar("T")
@@ -250,7 +250,7 @@ def read_file(path: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as e:
-        raise HostError(f"open {path}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"open {path}: {errno_text(e)}") from e
     if max(size, len(data)) > MAX_FILE:
         raise SpecError(f"{path} has {max(size, len(data))} bytes, at most {MAX_FILE} are allowed")
     return data

@@ -20,7 +20,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from katapy.errors import HostError, SpecError
+from katapy.errors import HostError, SpecError, errno_text
 from katapy.linux import namespaces
 from katapy.oci.state import state_document
 from katapy.sandbox.store import State
@@ -86,7 +86,7 @@ def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], place:
             preexec_fn=_enter(place) if place else None,
         )
     except OSError as e:
-        raise HostError(f"{name}: {path}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"{name}: {path}: {errno_text(e)}") from e
     _finish(process, name, hook.get("timeout"), json.dumps(state).encode())
 
 

@@ -6,15 +6,17 @@ here. Runs in the supervisor; the CLI makes the empty directory.
 """
 
 import asyncio
-import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 
 from katapy.agent_client.text import printable
-from katapy.errors import KatapyError
+from katapy.errors import KatapyError, errno_text
 from katapy.linux.fanotify import OpenWatch
 from katapy.protocol import agent_pb2 as pb
+
+log = logging.getLogger(__name__)
 
 _REFRESH_S = 2.0
 """Then whoever opens it sees what was there before: a guest must not hold a tool of the host up."""
@@ -37,6 +39,7 @@ class ProcView:
         self._watch = OpenWatch(directory)
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        self._complaint = ""
         asyncio.get_running_loop().add_reader(self._watch.fd, self._opened)
 
     def close(self) -> None:
@@ -54,14 +57,29 @@ class ProcView:
     async def _answer(self, descriptor: int) -> None:
         try:
             async with self._turn:
-                with contextlib.suppress(KatapyError, TimeoutError):  # the old view is better than none
-                    found = await asyncio.wait_for(self._processes(), _REFRESH_S)
-                    fill(self._directory, found)
+                await self._refresh()
         finally:
             if self._watch.fd >= 0:
                 self._watch.allow(descriptor)
             else:
                 os.close(descriptor)
+
+    async def _refresh(self) -> None:
+        """Never raises: the old view is better than none."""
+        try:
+            found = await asyncio.wait_for(self._processes(), _REFRESH_S)
+            fill(self._directory, found)
+            self._complaint = ""
+        except (KatapyError, TimeoutError):
+            return
+        except OSError as e:
+            self._complain(f"{e.filename or self._directory}: {errno_text(e)}")
+
+    def _complain(self, complaint: str) -> None:
+        """Once for the same reason: tools look every second."""
+        if complaint != self._complaint:
+            log.warning("the processes shown in the stand-in's /proc are old ones: %s", complaint)
+        self._complaint = complaint
 
 
 def fill(directory: str, processes: Sequence[pb.Process]) -> None:

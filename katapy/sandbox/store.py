@@ -9,7 +9,7 @@ little of it: `katapy state` is this module.
 import os
 
 from katapy import quickjson
-from katapy.errors import AlreadyExists, HostError, KatapyError, NotFound
+from katapy.errors import AlreadyExists, HostError, KatapyError, NotFound, errno_text
 from katapy.oci.ids import check_id
 
 VERSION = 1
@@ -123,7 +123,7 @@ def reserve(root: str, container_id: str) -> str:
             raise AlreadyExists("container with given ID already exists") from e
         raise HostError(f"state root {root} is not a directory") from e
     except OSError as e:
-        raise HostError(f"mkdir {path}: {_why(e)}") from e
+        raise HostError(f"mkdir {path}: {errno_text(e)}") from e
     return path
 
 
@@ -141,7 +141,7 @@ def save(root: str, state: State) -> None:
             os.close(fd)
         os.rename(temporary, path)
     except OSError as e:
-        raise HostError(f"write {path}: {_why(e)}") from e
+        raise HostError(f"write {path}: {errno_text(e)}") from e
 
 
 def load(root: str, container_id: str) -> State:
@@ -152,7 +152,7 @@ def load(root: str, container_id: str) -> State:
     except (FileNotFoundError, NotADirectoryError) as e:
         raise NotFound("container does not exist") from e
     except OSError as e:
-        raise HostError(f"open {path}: {_why(e)}") from e
+        raise HostError(f"open {path}: {errno_text(e)}") from e
     try:
         data = os.read(fd, MAX_STATE)
     finally:
@@ -176,7 +176,7 @@ def list_ids(root: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as e:
-        raise HostError(f"read {root}: {_why(e)}") from e
+        raise HostError(f"read {root}: {errno_text(e)}") from e
     return sorted(name for name in names if os.path.exists(f"{root}/{name}/{STATE_FILE}"))
 
 
@@ -230,7 +230,7 @@ def remove(root: str, container_id: str) -> None:
     except FileNotFoundError:
         return
     except OSError as e:
-        raise HostError(f"remove {path}: {_why(e)}") from e
+        raise HostError(f"remove {path}: {errno_text(e)}") from e
 
 
 def _remove_folder(name: str, dir_fd: int) -> None:
@@ -247,7 +247,3 @@ def _mount_below(path: str) -> str:
             if target == path or target.startswith(path + "/"):
                 return target
     return ""
-
-
-def _why(e: OSError) -> str:
-    return (e.strerror or str(e)).lower()

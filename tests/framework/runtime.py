@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from framework import processes
 from framework.bundle import Bundle
 from framework.wait import wait_for
 
-CALL_S = 30.0
+CALL_S = 90.0
 BOOT_S = 150.0
 """A cold boot under emulation on a busy machine, and what comes after it."""
 
@@ -27,13 +28,14 @@ Arg = str | Path
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call left: exit status, stdout and stderr, and how long it took."""
+    """What a call left: exit status, stdout and stderr, and how long it took; `cpu_seconds`: of processor time."""
 
     args: tuple[str, ...]
     status: int
     stdout: bytes
     stderr: bytes
     seconds: float
+    cpu_seconds: float = 0.0
 
     @property
     def out(self) -> str:
@@ -75,9 +77,10 @@ class Runtime:
     def __call__(self, *args: Arg, input: bytes = b"", timeout: float = CALL_S, cwd: Path | None = None) -> Result:
         """Runs a verb to its end; stdin holds `input` and then ends."""
         argv = self.argv(*args)
-        begun = time.monotonic()
+        begun, busy = time.monotonic(), _cpu_of_children()
         done = subprocess.run(argv, input=input, capture_output=True, timeout=timeout, cwd=cwd, check=False)
-        return Result(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
+        seconds, cpu_seconds = time.monotonic() - begun, _cpu_of_children() - busy
+        return Result(tuple(argv), done.returncode, done.stdout, done.stderr, seconds, cpu_seconds)
 
     def popen(self, *args: Arg, **streams: Any) -> "subprocess.Popen[bytes]":
         """Starts a verb. The caller waits for it."""
@@ -161,7 +164,7 @@ class Container:
     def status(self) -> str:
         return str(self.state()["status"])
 
-    def wait_status(self, status: str, deadline_s: float = 20.0) -> None:
+    def wait_status(self, status: str, deadline_s: float = 60.0) -> None:
         wait_for(f"{self.id} is {status}", lambda: self.status == status, deadline_s)
 
     def kill(self, signal: str | int = "KILL") -> None:
@@ -170,7 +173,7 @@ class Container:
     def delete(self, *flags: str) -> None:
         self.runtime("delete", *flags, self.id).ok()
 
-    def wait(self, deadline_s: float = 30.0) -> int:
+    def wait(self, deadline_s: float = 60.0) -> int:
         """The exit status of the process that stands for it; only the first call gets it."""
         return processes.exit_status(self.pid, deadline_s)
 
@@ -181,6 +184,11 @@ class Container:
     def sh(self, script: str, **options: Any) -> str:
         """Output of a shell script in the container, without the last newline. AssertionError unless it ends with 0."""
         return self.exec("sh", "-c", script, **options).ok().out.rstrip("\n")
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> int:

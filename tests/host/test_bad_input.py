@@ -1,6 +1,7 @@
 """Bad input to `create`: one line, a non-zero status, under a second, and nothing is created. No machine boots.
 
-A second is a bound on one command that does nothing, not a measurement: it takes 70 ms.
+A second is a bound on one command that does nothing, not a measurement: it takes 70 ms. It is counted in time of the
+processor, so that a busy machine changes nothing; whatever waits instead of computing meets the deadline of the call.
 """
 
 import json
@@ -25,7 +26,7 @@ def refused(runtime: Runtime, result: Result, words: str, prefix: str = "katapy 
     assert f'msg="{prefix}' in result.err
     assert words in result.err
     assert "Traceback" not in result.err
-    assert result.seconds < AT_ONCE_S
+    assert result.cpu_seconds < AT_ONCE_S
     assert runtime.ids() == []
 
 

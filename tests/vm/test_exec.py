@@ -69,6 +69,16 @@ def test_what_cannot_be_executed_is_status_255_in_words_that_podman_knows(
     assert command[0] in done.err
 
 
+def test_a_cgroup_below_the_containers(running: Container) -> None:
+    made = "mkdir /tmp/cgroup && mount -t cgroup2 none /tmp/cgroup && mkdir /tmp/cgroup/jobs && umount /tmp/cgroup"
+    running.exec("sh", "-c", made, flags=["--cap", "CAP_SYS_ADMIN"]).ok()
+    assert running.exec("cat", "/proc/self/cgroup", flags=["--cgroup", "jobs"]).ok().out == "0::/jobs\n"
+    assert running.exec("cat", "/proc/self/cgroup").ok().out == "0::/\n"
+    refused = running.exec("true", flags=["--cgroup", "../other"])
+    assert refused.status == 255
+    assert "not a relative path below the container's cgroup" in refused.err
+
+
 def test_cwd(running: Container) -> None:
     assert running.exec("pwd", flags=["--cwd", "/tmp"]).ok().out == "/tmp\n"
 
@@ -221,3 +231,12 @@ def test_a_container_that_is_not_there(running: Container) -> None:
     done = running.runtime("exec", "nosuch", "true")
     assert done.status == 255
     assert "container does not exist" in done.err
+
+
+@pytest.mark.guest
+def test_no_openssl_is_in_the_supervisor(running: Container) -> None:
+    """It costs 4 MB in every pod; see katapy/supervisor/openssl.py."""
+    running.exec("true").ok()
+    maps = Path(f"/proc/{owner_of(running, 'supervisor')}/maps").read_text()
+    assert "cygrpc" in maps
+    assert [name for name in ("_ssl.", "_hashlib.", "libssl", "libcrypto") if name in maps] == []

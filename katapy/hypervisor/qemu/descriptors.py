@@ -12,7 +12,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from katapy.errors import HostError
+from katapy.errors import HostError, errno_text
 from katapy.hypervisor.vm import Transport, VmDescriptors, VmSpec
 from katapy.linux.socket_path import short_name
 
@@ -109,7 +109,7 @@ def _listen(state_dir: str) -> socket.socket:
         listener.listen(16)
     except OSError as e:
         listener.close()
-        raise HostError(f"can't listen on {state_dir}/{AGENT_SOCKET}: {os.strerror(e.errno or 0).lower()}") from e
+        raise HostError(f"can't listen on {state_dir}/{AGENT_SOCKET}: {errno_text(e)}") from e
     return listener
 
 
@@ -118,7 +118,7 @@ def _open_vsock(wanted: int) -> tuple[int, int]:
     try:
         fd = os.open(_VHOST_VSOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError as e:
-        raise HostError(f"can't open {_VHOST_VSOCK}: {os.strerror(e.errno or 0).lower()}; load vhost_vsock") from e
+        raise HostError(f"can't open {_VHOST_VSOCK}: {errno_text(e)}; load vhost_vsock") from e
     for cid in [wanted] if wanted else (random.randrange(1 << 16, 1 << 31) for _ in range(_CID_TRIES)):
         with contextlib.suppress(OSError):
             fcntl.ioctl(fd, _VHOST_VSOCK_SET_GUEST_CID, struct.pack("=Q", cid))

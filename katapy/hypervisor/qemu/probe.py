@@ -6,7 +6,7 @@ Nothing is printed here: `create` takes the choices, `katapy check` the words.
 import os
 from dataclasses import dataclass
 
-from katapy.errors import HostError
+from katapy.errors import HostError, errno_text
 from katapy.hypervisor.vm import Accelerator
 from katapy.linux.program import first_executable, version_number, version_text
 
@@ -80,7 +80,7 @@ def kvm_availability() -> Availability:
     try:
         os.close(os.open(_KVM, os.O_RDWR | os.O_CLOEXEC))
     except OSError as e:
-        return Availability(False, f"{_KVM} can't be opened: {os.strerror(e.errno or 0).lower()}")
+        return Availability(False, f"{_KVM} can't be opened: {errno_text(e)}")
     if host_arch() != "x86_64":
         return Availability(True, f"{_KVM} can be opened")
     return judge_x86(_read(_CPU_INFO), os.path.exists(_PVM))
@@ -102,7 +102,7 @@ def vsock_availability() -> Availability:
     try:
         os.close(os.open(_VHOST_VSOCK, os.O_RDWR | os.O_CLOEXEC))
     except OSError as e:
-        return Availability(False, f"{_VHOST_VSOCK} can't be opened: {os.strerror(e.errno or 0).lower()}")
+        return Availability(False, f"{_VHOST_VSOCK} can't be opened: {errno_text(e)}")
     return Availability(True, f"{_VHOST_VSOCK} can be opened")
 
 
@@ -113,7 +113,7 @@ def device_groups(accelerator: Accelerator) -> tuple[int, ...]:
     try:
         status = os.stat(_KVM)
     except OSError as e:
-        raise HostError(f"can't stat {_KVM}: {os.strerror(e.errno or 0).lower()}") from e
+        raise HostError(f"can't stat {_KVM}: {errno_text(e)}") from e
     if status.st_mode & 0o006 == 0o006:
         return ()
     if status.st_gid == 0 or status.st_mode & 0o060 != 0o060:

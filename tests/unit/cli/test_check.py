@@ -11,6 +11,8 @@ import pytest
 from katapy import config
 from katapy.cli import check
 from katapy.errors import HostError
+from katapy.hypervisor.vm import ShareType
+from katapy.storage.virtiofsd import Flavour, Virtiofsd
 
 Katapy = Callable[..., Any]
 CONFIG = config.Config()
@@ -73,6 +75,16 @@ def test_memory_and_state_root() -> None:
     assert check.check_memory(big, "").level == "failure"
     assert check.check_memory(CONFIG, "").text.endswith("a machine needs 768")
     assert check.check_state_root(CONFIG, "/tmp/nosuch/deeper").text.startswith("/tmp/nosuch/deeper: ")
+
+
+@pytest.mark.parametrize("few, level", [("", "ok"), ("a guest can know 9 files at once", "warning")])
+def test_a_virtiofsd_with_few_descriptors_is_a_warning(monkeypatch: pytest.MonkeyPatch, few: str, level: str) -> None:
+    daemon = Virtiofsd("/usr/libexec/virtiofsd", Flavour.RUST, (1, 13))
+    monkeypatch.setattr(check, "choose_share", lambda conf: (ShareType.VIRTIOFS, daemon))
+    monkeypatch.setattr(check, "descriptor_warning", lambda: few)
+    finding = check.check_share(CONFIG, "")
+    assert finding.level == level
+    assert finding.text == "virtiofs: /usr/libexec/virtiofsd 1.13" + (f"; {few}" if few else "")
 
 
 def test_env(katapy: Katapy) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from katapy.control.messages import Fields
 from katapy.errors import WrongStatus
 from katapy.sandbox import hooks, store
 
@@ -118,6 +119,21 @@ def test_start_runs_poststart_hooks(
     assert result.status == 0
     assert "level=warning" in result.err
     assert json.loads((tmp_path / "seen").read_text())["status"] == "running"
+
+
+def test_poststart_hooks_see_the_pid_of_a_create_that_start_waited_for(
+    katapy: Katapy, make: Make, supervise: Supervise, root: str, tmp_path: Path
+) -> None:
+    state = make(status="creating", pid=0, bundle=str(tmp_path))
+
+    def created(_: Fields) -> Fields:
+        store.save(root, state._replace(status="running", pid=4711))
+        return {}
+
+    supervise(start=created)
+    hooks.keep(f"{root}/c1", {"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > seen"]}]})
+    assert katapy("start", "c1").status == 0
+    assert json.loads((tmp_path / "seen").read_text())["pid"] == 4711
 
 
 def test_start_of_a_dead_one(katapy: Katapy, make: Make) -> None:

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from framework import leaks
+from framework import leaks, processes
 from framework.leaks import Scope
 from framework.runtime import closing_popen
+from framework.wait import wait_for
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -23,8 +24,15 @@ def scope(tmp_path: Path) -> Scope:
 
 @contextmanager
 def a_child(_: Scope) -> Iterator[None]:
-    with closing_popen(subprocess.Popen(["sleep", "60"])):
+    with closing_popen(subprocess.Popen(["sleep", "60"])) as child:
+        wait_for("it has its command line", lambda: _command(child.pid) == "sleep 60", 60)
         yield
+
+
+def _command(pid: int) -> str:
+    """The kernel tells the parent that a program was executed before it shows the program's arguments."""
+    found = processes.find(pid)
+    return found.command if found else ""
 
 
 @contextmanager
