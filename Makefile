@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup image image-check demo lint unit test proto bench install uninstall
+.PHONY: help setup image image-check demo lint unit test testhost proto bench install uninstall
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do \
@@ -35,6 +35,9 @@ unit: setup ## tests that need no root and no virtual machine
 
 test: image ## all tests, linters included (PYTEST_ARGS: more arguments)
 	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+
+testhost: image ## a shell command on a host with KVM, vsock, cgroup v2 and systemd (CMD='...'), see tests/testhost
+	@$(PYTHON) tests/testhost '$(subst ','\'',$(CMD))'
 
 proto: setup ## generate the code of the agent's protocol
 	@$(PYTHON) setup/generate_protocol.py

@@ -7,16 +7,14 @@
 """
 
 import argparse
-import fcntl
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import cache
 import image
 import packages
 import recipe
@@ -35,10 +33,10 @@ def build(output: Path) -> Path:
     target, layer = output / inputs, output / "layers" / recipe.packages_hash()
     output.mkdir(parents=True, exist_ok=True)
     if not target.exists():
-        with _locked(output):
-            _clear_leftovers(output)
-            _once(layer, lambda folder: packages.make_layer(what, folder))
-            _once(target, lambda folder: image.make_image(what, layer, guest_files, inputs, folder))
+        with cache.locked(output):
+            cache.clear_leftovers(output, output / "layers")
+            cache.once(layer, lambda folder: packages.make_layer(what, folder))
+            cache.once(target, lambda folder: image.make_image(what, layer, guest_files, inputs, folder))
             _switch(output / "current", inputs)
             _remove_older(output, layer)
     _switch(output / "current", inputs)
@@ -65,39 +63,6 @@ def check(output: Path) -> None:
     if differ := [name for name in image.FILES if one["sha256"][name] != two["sha256"][name]]:
         raise BuildError(f"not reproducible: {', '.join(differ)}")
     print("reproducible: both builds have the same bytes", file=sys.stderr)
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """One build at a time; the lock goes with the process."""
-    with (output / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with step("waiting for another build"):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _once(target: Path, make: Callable[[Path], None]) -> None:
-    """`make` fills a temporary folder beside `target`, which is then renamed: target is whole, or not there."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
-    try:
-        folder.chmod(0o755)
-        make(folder)
-        folder.rename(target)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-
-
-def _clear_leftovers(output: Path) -> None:
-    """What a killed build left. Only under the lock: nobody else writes there."""
-    for folder in [*output.glob(".tmp-*"), *output.glob("layers/.tmp-*")]:
-        shutil.rmtree(folder)
 
 
 def _switch(link: Path, target: str) -> None:

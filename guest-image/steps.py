@@ -20,13 +20,16 @@ def step(title: str) -> Iterator[None]:
     print(f"  {title}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
 
 
-def run(argv: Sequence[str], env: Mapping[str, str] | None = None, stdin: bytes | None = None) -> bytes:
-    """Runs a program to its end and returns its stdout. Raises BuildError with the end of its stderr."""
+def run(argv: Sequence[str], env: Mapping[str, str] | None = None, stdin: bytes | None = None, name: str = "") -> bytes:
+    """Runs a program to its end and returns its stdout.
+
+    Raises BuildError with the end of its stderr, and `name` where argv[0] is not what is meant.
+    """
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, check=False, env=env)
     except FileNotFoundError as e:
         raise BuildError(f"{argv[0]} is not installed: run 'make setup'") from e
     if done.returncode != 0:
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-5:]
-        raise BuildError(f"{argv[0]} failed with status {done.returncode}: " + " | ".join(tail))
+        raise BuildError(f"{name or argv[0]} failed with status {done.returncode}: " + " | ".join(tail))
     return done.stdout

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import build
+import cache
 import packages
 
 
@@ -15,14 +16,14 @@ def test_interrupted_step_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build._once(tmp_path / "layers/x", interrupted)
+        cache.once(tmp_path / "layers/x", interrupted)
     assert list((tmp_path / "layers").iterdir()) == []
 
 
 def test_finished_step_is_not_repeated(tmp_path: Path) -> None:
     made: list[Path] = []
     for _ in range(2):
-        build._once(tmp_path / "x", made.append)
+        cache.once(tmp_path / "x", made.append)
     assert len(made) == 1
     assert (tmp_path / "x").is_dir()
 
@@ -30,7 +31,7 @@ def test_finished_step_is_not_repeated(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_build_go(tmp_path: Path) -> None:
     for name in (".tmp-a", "layers/.tmp-b", "layers/kept"):
         (tmp_path / name).mkdir(parents=True)
-    build._clear_leftovers(tmp_path)
+    cache.clear_leftovers(tmp_path, tmp_path / "layers")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["kept", "layers"]
 
 

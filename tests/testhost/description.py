@@ -1,0 +1,109 @@
+"""host.yaml as a frozen value, and the hash that names what is made from it. Build host; pure but for reading files."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import recipe
+from steps import BuildError
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+_GUEST_IMAGE_CODE = ("kernel.py", "elf.py", "cpio.py", "download-kernel")
+_SETUP = ("requirements.txt", "requirements-dev.txt", "launcher.py")
+_NOT_IN_THE_IMAGE = ("__main__.py", "machine.py", "host.py", "source.py", "README.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    mirror: str
+    keyring: str
+    python: str
+    kernel: str
+    packages: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheels:
+    platforms: list[str]
+    development: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    boot: list[str]
+    kept: list[str]
+    load: list[str]
+    options: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The whole of host.yaml. `suite` is the name of the chosen one of `suites`."""
+
+    suites: dict[str, Suite]
+    wheels: Wheels
+    modules: Modules
+    kernel_parameters: list[str]
+    machine: Machine
+    users: list[dict[str, Any]]
+    masked: list[str]
+    files: dict[str, str]
+    prune: list[str]
+
+    def suite(self, name: str) -> Suite:
+        """The suite of that name; an empty one means the first. Raises BuildError."""
+        try:
+            return self.suites[name] if name else next(iter(self.suites.values()))
+        except KeyError:
+            raise BuildError(f"host.yaml has no suite {name}: choose one of {', '.join(self.suites)}") from None
+
+
+def load(path: Path = HERE / "host.yaml") -> Description:
+    """Raises BuildError naming a key that is missing or unknown."""
+    document = yaml.safe_load(path.read_text())
+    nested = {"wheels": Wheels, "modules": Modules, "machine": Machine}
+    for key, cls in nested.items():
+        document[key] = _make(cls, document.get(key) or {}, f"{path.name}: {key}")
+    suites = document.get("suites") or {}
+    document["suites"] = {name: _make(Suite, suites[name], f"{path.name}: suites.{name}") for name in suites}
+    description: Description = _make(Description, document, path.name)
+    return description
+
+
+def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(cls)}
+    if wrong := known ^ set(mapping):
+        raise BuildError(f"{where}: missing or unknown keys: {', '.join(sorted(wrong))}")
+    return cls(**mapping)
+
+
+def inputs(suite: str) -> str:
+    """Names the image of a suite: everything that it is made from, in this checkout."""
+    paths = [p for p in HERE.iterdir() if p.is_file() and p.name not in _NOT_IN_THE_IMAGE]
+    paths += [recipe.HERE / name for name in _GUEST_IMAGE_CODE]
+    paths += [CHECKOUT / "setup" / name for name in _SETUP]
+    return recipe.content_hash({"suite": suite.encode(), **{p.name: p.read_bytes() for p in paths}})
+
+
+def requirements(wheels: Wheels) -> list[str]:
+    """What pip is asked for: lines with pins. Raises BuildError if a development requirement is not pinned there."""
+    setup = CHECKOUT / "setup"
+    found = _pins(setup / "requirements.txt")
+    development = {line.partition("==")[0]: line for line in _pins(setup / "requirements-dev.txt")}
+    if unknown := set(wheels.development) - set(development):
+        raise BuildError(f"host.yaml: requirements-dev.txt has no {', '.join(sorted(unknown))}")
+    return [*found, *(development[name] for name in wheels.development)]
+
+
+def _pins(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith(("#", "-"))]
