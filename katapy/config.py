@@ -12,6 +12,8 @@ from katapy.errors import ConfigError, errno_text
 
 DEFAULT_PATH = "/etc/katapy/katapy.yaml"
 ENVIRONMENT = "KATAPY_CONFIG"
+FACTORY_ENVIRONMENT = "KATAPY_FACTORY"
+"""`off`: no templates for this call. It is the caller's, as the choice of the file is: not in the file's values."""
 _MAX_FILE = 1024 * 1024
 
 T = TypeVar("T")
@@ -42,6 +44,13 @@ class Hypervisor:
 class Share:
     type: Literal["auto", "virtiofs", "9p"] = "auto"
     virtiofsd: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    templates: Literal["auto", "off"] = "auto"
+    dir: str = "/var/lib/katapy/templates"
+    keep: int = _at_least(1, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class Config:
     hypervisor: Hypervisor = Hypervisor()
     share: Share = Share()
     transport: Literal["auto", "vsock", "serial"] = "auto"
+    factory: Factory = Factory()
     users: Users = Users()
     timeouts: Timeouts = Timeouts()
     annotations: Annotations = Annotations()

@@ -39,10 +39,7 @@ def _run(port: boot.BootPort) -> None:
     from katapy.agent import serve  # grpc: two seconds under emulation
 
     port.phase("imports")
-    message = port.read_message()
-    init.seed_random(message.entropy)
-    init.set_clock(message.unix_nanoseconds)
-    serve.run(port, message.secret, relay)
+    serve.run(port, port.read_message(), relay)
 
 
 def _relay_work() -> Callable[[], None]:

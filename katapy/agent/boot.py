@@ -1,4 +1,4 @@
-"""The boot port: one message from the host, phases and log lines back to it. Runs in the agent.
+"""The boot port: one message from the host (a template gets one before), phases and log lines back. Runs in the agent.
 
 The message holds the secret of the channel, so it is read once, and the port stays open: the kernel lets nobody else
 open it then.
@@ -30,11 +30,17 @@ class BootMessage(NamedTuple):
     unix_nanoseconds: int
 
 
-def parse_message(line: bytes) -> BootMessage:
+class TemplateMessage(NamedTuple):
+    """This machine becomes a template: it gets ready for everything, and its clones read the real message."""
+
+
+def parse_message(line: bytes) -> BootMessage | TemplateMessage:
     """The host's one line. Raises ValueError if it is not what docs/design.md says."""
     message = json.loads(line)
     if not isinstance(message, dict) or message.get("version") != names.PROTOCOL_VERSION:
         raise ValueError("boot message: not an object of this version")
+    if message.get("template") is True:
+        return TemplateMessage()
     secret, transport = message.get("secret"), message.get("transport")
     entropy, now = message.get("entropy", ""), message.get("unix_nanoseconds", 0)
     if not isinstance(secret, str) or len(secret) < 16:
@@ -99,7 +105,7 @@ class BootPort:
         if self._log_lines <= LOG_LINES:
             self._send({"log": text.encode("ascii", "replace").decode()[:LOG_LIMIT]})
 
-    def read_message(self) -> BootMessage:
+    def read_message(self) -> BootMessage | TemplateMessage:
         """Waits for the host's line. Raises ValueError if it is malformed or too long, EOFError at the host's end."""
         line = b""
         while not line.endswith(b"\n"):

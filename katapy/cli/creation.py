@@ -20,7 +20,7 @@ from katapy.network import netns
 from katapy.oci.ids import check_id
 from katapy.oci.spec import load_bundle
 from katapy.oci.validate import validate_bundle
-from katapy.sandbox import annotations, facts, hooks, plan, sources, standin_view, store
+from katapy.sandbox import annotations, facts, hooks, plan, sources, standin_view, store, template
 from katapy.supervisor.launch import LOG_FILE, Launched, Task, launch
 
 TYPE_CHECKING = False
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from katapy.standin import Standin
 
 _SLACK_S = 5.0
+_BOOTS = 2.0
+"""A clone that does not live is given up before a machine boots in its place."""
 _INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
 _MAX_LOG = 1024 * 1024
 
@@ -79,7 +81,8 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         cgroup = cgroups.open_cgroup(container.cgroups_path, options.id)
         undo.callback(cgroup.remove)
         cgroup.create()
-        task = Task(sandbox_plan, conf, options.root, cgroup.procs_files(), origin)
+        found = template.find_template(sandbox_plan, conf, say)
+        task = Task(sandbox_plan, conf, options.root, cgroup.procs_files(), origin, found)
         launched = _launch(task, undo)
         store.save(
             options.root,
@@ -90,9 +93,9 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
             container, cgroup.procs_files(), slave, launched.pid, f"{directory}/{store.PROC_VIEW}"
         )
         undo.callback(end_standin, standin)
-        found = bundle.raw.get("hooks") or {}
-        _run_hooks(found, state, container, standin.pid, undo)
-        hooks.keep(directory, found)
+        wanted = bundle.raw.get("hooks") or {}
+        _run_hooks(wanted, state, container, standin.pid, undo)
+        hooks.keep(directory, wanted)
         standin_view.release(standin)
         answer = _ask(task, standin, fds)
         publish(standin.pid)
@@ -136,6 +139,12 @@ def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.Sa
     return plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf)), conf
 
 
+def say(words: str) -> None:
+    """Progress, for a person: what an engine's `create` prints would end up in the container's own log."""
+    if os.isatty(2):
+        os.write(2, f"katapy: {words}\n".encode())
+
+
 def _first_state(options: CreateOptions, container: plan.ContainerPlan) -> store.State:
     return store.State(
         id=options.id,
@@ -171,7 +180,7 @@ def _ask(task: Task, standin: "Standin", fds: tuple[int, int, int]) -> Mapping[s
             store.control_path(task.root, task.plan.id),
             "create",
             {"id": task.plan.id, "pid": standin.pid, "terminal": task.plan.container.terminal},
-            deadline_s=timeouts.boot_s + timeouts.request_s + _SLACK_S,
+            deadline_s=timeouts.boot_s * _BOOTS + timeouts.request_s + _SLACK_S,
             fds=(*fds, standin.channel.fileno()),
         )
     except client.SupervisorGone as e:

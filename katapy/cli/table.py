@@ -185,6 +185,16 @@ VERBS: dict[str, Verb] = {
         most=0,
     ),
     "features": Verb("print what katapy supports", "", least=0, most=0),
+    "factory": Verb(
+        "templates, of which sandboxes are cloned: make one, list them, remove them",
+        "init | status | destroy",
+        (
+            Flag("vcpus", NUMBER, "init: size of the machines (default: hypervisor.vcpus)"),
+            Flag("memory-mib", NUMBER, "init: size of the machines (default: hypervisor.memory_mib)"),
+            _FORMAT,
+        ),
+        prefix="katapy factory failed: ",
+    ),
     "check": Verb("tell whether this host is ready, and why not", "", least=0, most=0),
     "env": Verb("print paths, versions and settings", "", (Flag("json", BOOL, "as JSON"),), least=0, most=0),
     "checkpoint": Verb("not supported", most=None, interleaved=False, least=0, hidden=True),

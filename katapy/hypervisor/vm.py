@@ -24,6 +24,14 @@ class ShareType(StrEnum):
     NINEP = "9p"
 
 
+class Role(StrEnum):
+    """How a machine comes to life: it boots; it boots to be saved as a template; it goes on where a template stood."""
+
+    BOOT = "boot"
+    TEMPLATE = "template"
+    CLONE = "clone"
+
+
 @dataclass(frozen=True, slots=True)
 class ShareSpec:
     """The pod's shared directory. `directory` is a host path, valid in the mount namespace that QEMU is started in."""
@@ -38,7 +46,8 @@ class VmSpec:
     """Everything that shapes the virtual machine's command line, but for descriptors (VmDescriptors).
 
     `kernel_parameters`: the image's own, then the user's. `generation_id`: a vmgenid device, which tells the guest that
-    it was cloned. `debug_console`: a slow serial console that shows the kernel's first words.
+    it was cloned. `debug_console`: a slow serial console that shows the kernel's first words. `role`: a template has no
+    share; a clone gets it plugged in.
     """
 
     name: str
@@ -61,6 +70,12 @@ class VmSpec:
     groups: tuple[int, ...] = ()
     generation_id: bool = True
     debug_console: bool = False
+    role: Role = Role.BOOT
+
+    @property
+    def private_memory(self) -> bool:
+        """A clone that reads the template's memory and copies what it writes; virtiofsd would not see the copies."""
+        return self.role is Role.CLONE and (self.share is None or self.share.type is not ShareType.VIRTIOFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,8 @@ class VmDescriptors:
     """Numbers of the descriptors QEMU inherits, in its own process. Pure data for the command line's sake.
 
     qmp, boot, console: connected stream sockets; agent: a listening unix socket (transport serial);
-    virtiofs: a connected stream socket to virtiofsd; vhost_vsock: an open /dev/vhost-vsock.
+    virtiofs: a connected stream socket to virtiofsd; vhost_vsock: an open /dev/vhost-vsock. Templates and clones:
+    memory: a file that is the guest's memory; monitor: a connected stream socket for saving and loading.
     """
 
     qmp: int
@@ -77,6 +93,8 @@ class VmDescriptors:
     agent: int | None = None
     virtiofs: int | None = None
     vhost_vsock: int | None = None
+    memory: int | None = None
+    monitor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,9 @@ class Vm(Protocol):
     async def connect(self, deadline_s: float) -> None:
         """QMP handshake. Raises HypervisorError with the log tails if QEMU is gone."""
 
+    def wait_phase(self, name: str, deadline_s: float) -> None:
+        """Waits, without a loop, for the guest to report that milestone. HypervisorError, Timeout."""
+
     async def agent_ready(self, deadline_s: float) -> None:
         """Returns when the guest opened the agent port (serial) or at once (vsock). HypervisorError, Timeout."""
 
@@ -131,4 +152,19 @@ class Driver(Protocol):
 
         `virtiofs`: a stream socket connected to virtiofsd, where the share is of that type; it stays the caller's, who
         closes it afterwards. `<state_dir>/agent.sock` is the way to the agent (transport serial). Raises HostError.
+        """
+
+    def fingerprint(self, spec: VmSpec) -> list[str]:
+        """What of `spec` shapes a template. Pure."""
+
+    def save(self, spec: VmSpec, state_dir: str, target: str, line: bytes, deadline_s: float) -> None:
+        """Boots a machine (role TEMPLATE) with the boot message `line`, and saves it once it has said TEMPLATE_PHASE.
+
+        Into the folder `target`. Synchronous. Raises HostError, HypervisorError, Timeout.
+        """
+
+    def restore(self, spec: VmSpec, state_dir: str, source: str, virtiofs: int | None = None) -> Vm:
+        """As `spawn`, for role CLONE and what `save` left in the folder `source`: returns once the guest goes on.
+
+        It waits for its boot message. Raises HostError, HypervisorError, Timeout.
         """

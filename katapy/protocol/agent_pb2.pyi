@@ -171,11 +171,14 @@ class CreateSandboxRequest(_message.Message):
     SHARES_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
     SHM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    UNIX_NANOSECONDS_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     hostname: _builtins.str
     """empty: leave"""
     shm_size_bytes: _builtins.int
     """0: kernel's default"""
+    unix_nanoseconds: _builtins.int
+    """the host's clock when it asked; 0: leave"""
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]: ...
     def __init__(
@@ -185,10 +188,11 @@ class CreateSandboxRequest(_message.Message):
         shares: _abc.Iterable[Global___Share] | None = ...,
         hostname: _builtins.str = ...,
         shm_size_bytes: _builtins.int = ...,
+        unix_nanoseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "sandbox_id", b"sandbox_id", "shares", b"shares", "shm_size_bytes", b"shm_size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "sandbox_id", b"sandbox_id", "shares", b"shares", "shm_size_bytes", b"shm_size_bytes", "unix_nanoseconds", b"unix_nanoseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

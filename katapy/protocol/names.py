@@ -9,6 +9,10 @@ AGENT_PORT = "katapy.agent"
 BOOT_PORT = "katapy.boot"
 """virtio-serial port: the host writes one JSON line (boot message), the guest writes JSON lines (phases, log)."""
 
+TEMPLATE_PHASE = "template"
+"""The phase in which a machine that was asked to be a template can be saved."""
+SERVING_PHASE = "serving"
+
 AGENT_VSOCK_PORT = 961
 """Below 1024: binding it in the guest takes CAP_NET_BIND_SERVICE."""
 
@@ -30,6 +34,9 @@ GUEST_SHARED = "/run/katapy/shared"
 GUEST_AGENT_SOCKET = "/run/katapy/agent.sock"
 GUEST_CONTAINERS = "/run/katapy/containers"
 """Bundles that the agent writes for crun: `<container id>/config.json`."""
+GUEST_BOOT_ID = "/run/katapy/boot_id"
+"""This machine's own boot id: bound over the kernel's, which is the same in all clones of a template."""
+GUEST_MACHINE_ID = "/run/katapy/machine-id"
 GUEST_CGROUP_ROOT = "/katapy"
 """Parent cgroup (v2, in the guest) of all containers; a container's cgroupsPath is `/katapy/<id>`."""
 

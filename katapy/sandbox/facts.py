@@ -30,6 +30,7 @@ def host_facts(config: Config) -> HostFacts:
         virtiofsd=virtiofsd,
         groups=probe.device_groups(accelerator),
         generation_id=probe.has_sound_generation_id(accelerator, qemu),
+        qemu_version=qemu.version,
         warning=_warning(choice),
     )
 

@@ -9,6 +9,7 @@ What changes, and why:
   (docs/limitations.md);
 - cgroupsPath becomes the guest's own, and a cgroup namespace is added if there is none: engines leave it out on hosts
   with cgroup v1, where /sys/fs/cgroup shows a container its own limits all the same.
+- the boot id is the machine's own: the kernel's is the same in all machines cloned from one template.
 Everything else is passed on as it stands, fields unknown to katapy too.
 """
 
@@ -23,6 +24,12 @@ _KEPT_HOOKS = ("startContainer",)
 _FOREIGN_NAMESPACES = {"pid", "mount", "user", "time", "cgroup"}
 """Joining one of another container's: impossible across virtual machines."""
 _CGROUP = {"type": "cgroup"}
+_BOOT_ID = {
+    "destination": "/proc/sys/kernel/random/boot_id",
+    "type": "bind",
+    "source": names.GUEST_BOOT_ID,
+    "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
+}
 
 
 def guest_container_dir(container_id: str) -> str:
@@ -37,7 +44,9 @@ def guest_spec(spec: Json, container_id: str, binds: dict[int, str], shm_bytes: 
     """
     guest = dict(spec)
     guest["root"] = {**spec["root"], "path": f"{guest_container_dir(container_id)}/rootfs"}
-    guest["mounts"] = [_mount(m, binds.get(i), shm_bytes.get(i)) for i, m in enumerate(spec.get("mounts") or [])]
+    mounts = [_mount(m, binds.get(i), shm_bytes.get(i)) for i, m in enumerate(spec.get("mounts") or [])]
+    has_proc = any(m.get("type") == "proc" and m.get("destination") == "/proc" for m in mounts)
+    guest["mounts"] = [*mounts, _BOOT_ID] if has_proc else mounts
     if spec.get("process"):
         guest["process"] = process_for_guest(spec["process"])
     hooks = {k: v for k, v in (spec.get("hooks") or {}).items() if k in _KEPT_HOOKS and v}

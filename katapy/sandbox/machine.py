@@ -5,41 +5,53 @@ Everything is entered into the caller's ExitStack, so that a failure, or the end
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
 from dataclasses import dataclass
 
 from katapy.config import Config
-from katapy.errors import ConfigError
+from katapy.errors import ConfigError, HostError, HypervisorError, Timeout
+from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
-from katapy.hypervisor.vm import ShareSpec, Transport, Vm, VmSpec
+from katapy.hypervisor.vm import Role, ShareSpec, Transport, Vm, VmSpec
 from katapy.protocol import names
-from katapy.sandbox.plan import ContainerPlan, SandboxPlan
+from katapy.sandbox.plan import ContainerPlan, HostFacts, SandboxPlan
 from katapy.storage.shared_directory import SharedDirectory
 from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 
 _ENTROPY_BYTES = 64
+_CLONE_SHARE = 4
+_LEAST_CLONE_S = 10.0
+"""A clone that works answers within a second; it gets a quarter of the time that a boot may take, but this at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine that was started. `secret` is what the agent must be told with every call."""
+    """A machine that was started. `secret` is what the agent must be told with every call.
+
+    `undo` ends this machine and its virtiofsd, and leaves the share. `warning`: why it was not cloned, or empty.
+    """
 
     vm: Vm
     secret: str
     shared: SharedDirectory
     virtiofsd: VirtiofsdProcess | None
+    spec: VmSpec
+    undo: contextlib.ExitStack
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A guest image on disk: paths of its parts, and the kernel parameters it asks for."""
+    """A guest image on disk: paths of its parts, the kernel parameters it asks for, and image.json as it stands."""
 
     kernel: str
     initrd: str
     root: str
     kernel_parameters: tuple[str, ...]
+    description: str = ""
 
 
 def load_image(directory: str) -> Image:
@@ -47,30 +59,89 @@ def load_image(directory: str) -> Image:
     directory = os.path.realpath(directory)
     try:
         with open(f"{directory}/image.json", encoding="utf-8") as f:
-            parameters = json.load(f)["kernel_parameters"]
+            description = f.read()
+        parameters = json.loads(description)["kernel_parameters"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ConfigError(f"no usable guest image in {directory} ({e}): build it with `make image`") from e
-    return Image(f"{directory}/vmlinux", f"{directory}/initrd", f"{directory}/rootfs.erofs", tuple(parameters))
+    kernel, initrd, root = (f"{directory}/{name}" for name in ("vmlinux", "initrd", "rootfs.erofs"))
+    return Image(kernel, initrd, root, tuple(parameters), description)
 
 
-def start_machine(plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack) -> Machine:
-    """Starts the machine. Needs a private mount namespace.
+def start_machine(
+    plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str = ""
+) -> Machine:
+    """Starts the machine: a clone of the template in that folder, or one that boots. Needs a private mount namespace.
 
     Raises HostError and its like.
     """
-    image = load_image(config.image.dir)
     shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
-    spec = machine_spec(plan, config, image, shared.directory, os.getpid())
-    daemon = virtiofs = None
-    if plan.facts.virtiofsd is not None:
-        daemon = stack.enter_context(
-            contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory))
-        )
-        virtiofs = daemon.connection.fileno()
-    vm = stack.enter_context(contextlib.closing(load_driver(config.hypervisor.driver).spawn(spec, directory, virtiofs)))
-    secret = new_secret()
-    vm.send_boot_message(boot_message(secret, spec.transport))
-    return Machine(vm, secret, shared, daemon)
+    spec = machine_spec(plan, config, load_image(config.image.dir), shared.directory, os.getpid())
+    if not template:
+        return _start(plan, config, directory, shared, spec, stack)
+    try:
+        clone = dataclasses.replace(spec, role=Role.CLONE)
+        return _start(plan, config, directory, shared, clone, stack, template)
+    except (HypervisorError, HostError, Timeout) as e:
+        machine = _start(plan, config, directory, shared, spec, stack)
+        return dataclasses.replace(machine, warning=_throw_away(config, template, e))
+
+
+def settle(
+    machine: Machine, plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str
+) -> Machine:
+    """Waits for a clone's first word; if it stays silent, the template is thrown away and a machine boots instead.
+
+    Before asyncio and grpc have threads. Raises HostError and its like.
+    """
+    if machine.spec.role is not Role.CLONE:
+        return machine
+    try:
+        machine.vm.wait_phase(names.SERVING_PHASE, max(_LEAST_CLONE_S, config.timeouts.boot_s / _CLONE_SHARE))
+    except (HypervisorError, Timeout) as e:
+        machine.undo.close()
+        spec = dataclasses.replace(machine.spec, role=Role.BOOT)
+        booted = _start(plan, config, directory, machine.shared, spec, stack)
+        return dataclasses.replace(booted, warning=_throw_away(config, template, e))
+    return machine
+
+
+def _start(
+    plan: SandboxPlan,
+    config: Config,
+    directory: str,
+    shared: SharedDirectory,
+    spec: VmSpec,
+    stack: contextlib.ExitStack,
+    template: str = "",
+) -> Machine:
+    """virtiofsd, QEMU, and the boot message; a failure leaves neither."""
+    with contextlib.ExitStack() as undo:
+        daemon = virtiofs = None
+        if plan.facts.virtiofsd is not None:
+            daemon = undo.enter_context(
+                contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory))
+            )
+            virtiofs = daemon.connection.fileno()
+        driver = load_driver(config.hypervisor.driver)
+        if spec.role is Role.CLONE:
+            vm = driver.restore(spec, directory, template, virtiofs)
+        else:
+            vm = driver.spawn(spec, directory, virtiofs)
+        undo.enter_context(contextlib.closing(vm))
+        secret = new_secret()
+        vm.send_boot_message(boot_message(secret, spec.transport))
+        kept = stack.enter_context(undo.pop_all())
+    return Machine(vm, secret, shared, daemon, spec, kept)
+
+
+def _throw_away(config: Config, template: str, error: Exception) -> str:
+    """The warning."""
+    reason = str(error)
+    try:
+        Store(config.factory.dir).discard(os.path.basename(template), reason)
+    except (HostError, OSError) as e:
+        reason += f"; the template stays: {e}"
+    return f"a cold boot, because the clone of a template failed: {reason}"
 
 
 def share_container(shared: SharedDirectory, container: ContainerPlan) -> None:
@@ -81,28 +152,32 @@ def share_container(shared: SharedDirectory, container: ContainerPlan) -> None:
 
 
 def machine_spec(plan: SandboxPlan, config: Config, image: Image, served: str, pid: int) -> VmSpec:
-    """Pure.
+    """The machine of a sandbox, with its share. Pure. `pid`: see `bare_spec`."""
+    spec = bare_spec(plan.facts, plan.vcpus, plan.memory_mib, config, image, pid)
+    return dataclasses.replace(spec, name=plan.id, share=ShareSpec(plan.facts.share, names.SHARE_TAG, served))
 
-    `pid`: the supervisor's; QEMU's user is the first of the configured range plus it, so no two machines share
-    one.
+
+def bare_spec(facts: HostFacts, vcpus: int, memory_mib: int, config: Config, image: Image, pid: int) -> VmSpec:
+    """A machine of that size that nobody has yet. Pure.
+
+    `pid`: of the process that starts it; QEMU's user is the first of the configured range plus it, so no two machines
+    share one.
     """
-    facts = plan.facts
     uid = config.users.first_uid + pid
     return VmSpec(
-        name=plan.id,
+        name="template",
         arch=facts.arch,
         binary=facts.qemu,
         accelerator=facts.accelerator,
         machine=config.hypervisor.machine,
         cpu=facts.cpu_model,
-        vcpus=plan.vcpus,
-        memory_mib=plan.memory_mib,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
         kernel=image.kernel,
         initrd=image.initrd,
         image=image.root,
         kernel_parameters=(*image.kernel_parameters, *config.hypervisor.kernel_parameters),
         transport=facts.transport,
-        share=ShareSpec(facts.share, names.SHARE_TAG, served),
         uid=uid,
         gid=uid,
         groups=facts.groups,

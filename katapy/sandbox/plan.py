@@ -36,6 +36,7 @@ class HostFacts:
     virtiofsd: Virtiofsd | None
     groups: tuple[int, ...]
     generation_id: bool
+    qemu_version: tuple[int, ...] = ()
     warning: str = ""
 
 

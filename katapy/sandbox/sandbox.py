@@ -98,6 +98,7 @@ class Sandbox:
             pb.CreateSandboxRequest(
                 sandbox_id=self.plan.id,
                 hostname=self.plan.container.hostname,
+                unix_nanoseconds=time.time_ns(),  # the one in the boot message is old by the time it is read
                 shares=[
                     pb.Share(
                         tag=names.SHARE_TAG, type=share.value, target=names.GUEST_SHARED, options=SHARE_OPTIONS[share]

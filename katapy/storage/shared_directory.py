@@ -46,12 +46,14 @@ class SharedDirectory:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._inside = -1
-        try:
-            os.mkdir(directory, 0o700)
-            self._inside = _mount_top(directory)
-        except OSError as e:
-            self.close()
-            raise HostError(f"can't make the shared directory {directory}: {errno_text(e)}") from e
+        with contextlib.ExitStack() as undo:  # only of what is made here: an existing directory is somebody's share
+            try:
+                os.mkdir(directory, 0o700)
+                undo.callback(os.rmdir, directory)
+                self._inside = _mount_top(directory)
+            except OSError as e:
+                raise HostError(f"can't make the shared directory {directory}: {errno_text(e)}") from e
+            undo.pop_all()
 
     def add_rootfs(self, container_id: str, path: str) -> str:
         """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported."""
@@ -151,15 +153,18 @@ def _mount_top(directory: str) -> int:
     """A tmpfs whose only name in the tree is read-only. Returns a descriptor (the caller's) that can change it."""
     flags = mount.MS_NODEV | mount.MS_NOSUID | mount.MS_NOEXEC
     mount.mount("katapy", directory, "tmpfs", flags, _TMPFS)
-    inside = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    view = mount_tree.clone_tree(inside, recursive=False)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(mount.umount, directory, mount.MNT_DETACH)
+        inside = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        undo.callback(os.close, inside)
+        view = mount_tree.clone_tree(inside, recursive=False)
+        undo.callback(os.close, view)
         mount_tree.set_attributes(view, mount_tree.MOUNT_ATTR_RDONLY)
         mount.umount(directory, mount.MNT_DETACH)  # `inside` keeps the writable mount alive, without a place
         mount_tree.attach_tree(view, directory)
         mount.mount("none", directory, flags=mount.MS_SHARED)
-    finally:
-        os.close(view)
+        undo.pop_all()
+    os.close(view)
     return inside
 
 

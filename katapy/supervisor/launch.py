@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from katapy import cgroups
 from katapy.config import Config
+from katapy.factory.maker import Obtained
 from katapy.sandbox import store
 from katapy.sandbox.plan import SandboxPlan
 from katapy.storage.shared_directory import enter_private_mounts
@@ -26,13 +27,17 @@ LOG_FILE = "supervisor.log"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a supervisor is forked for. `origin`: time.monotonic() when `create` was called. `root`: `--root`."""
+    """What a supervisor is forked for.
+
+    `origin`: time.monotonic() when `create` was called. `root`: `--root`. `template`: what its machine is cloned from.
+    """
 
     plan: SandboxPlan
     config: Config
     root: str
     cgroup_procs: tuple[str, ...]
     origin: float
+    template: Obtained
 
     @property
     def directory(self) -> str:

@@ -59,8 +59,9 @@ class Loop:
     async def run(self, listener: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
         asyncio.get_running_loop().add_reader(self._lifeline, self._lifeline_ended)
-        if self._task.plan.facts.warning:
-            log.warning("%s", self._task.plan.facts.warning)
+        for warning in (self._task.plan.facts.warning, self._task.template.warning, self._machine_warning()):
+            if warning:
+                log.warning("%s", warning)
         relay = self._start_relay()
         server = ControlServer(listener, self._operations())
         server.start()
@@ -71,6 +72,9 @@ class Loop:
         if relay is not None:
             await relay.close()
         self._release()
+
+    def _machine_warning(self) -> str:
+        return self._machine.warning if self._machine is not None else ""
 
     def _start_relay(self) -> Relay | None:
         """Over vsock, the way to the agent is ours to make; over serial it is QEMU's own socket."""

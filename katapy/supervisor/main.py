@@ -8,7 +8,7 @@ import contextlib
 
 from katapy.errors import KatapyError
 from katapy.linux.seccomp import forbid_programs
-from katapy.sandbox.machine import Machine, start_machine
+from katapy.sandbox.machine import Machine, settle, start_machine
 from katapy.supervisor import openssl
 from katapy.supervisor.launch import Task
 
@@ -18,9 +18,9 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
     with contextlib.ExitStack() as stack:
         machine: Machine | None = None
         failure: KatapyError | None = None
+        template = task.template.path
         try:
-            machine = start_machine(task.plan, task.config, task.directory, stack)
-            forbid_programs()  # from here on a guest is listened to
+            machine = start_machine(task.plan, task.config, task.directory, stack, template)
         except KatapyError as e:
             failure = e
         except OSError as e:
@@ -31,4 +31,10 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
 
         from katapy.supervisor.loop import Loop
 
+        if machine is not None:
+            try:
+                machine = settle(machine, task.plan, task.config, task.directory, stack, template)
+            except KatapyError as e:
+                machine, failure = None, e
+            forbid_programs()  # from here on a guest is listened to
         asyncio.run(Loop(task, machine, failure, stack.pop_all(), lifeline).run(listener))

@@ -97,6 +97,7 @@ def test_a_boot_that_never_ends_is_given_up(
     """The error says what the guest said last; nothing is left."""
     (tmp_path / "katapy.yaml").write_text("timeouts: {boot_s: 1}\n")
     monkeypatch.setenv("KATAPY_CONFIG", str(tmp_path / "katapy.yaml"))
+    monkeypatch.setenv("KATAPY_FACTORY", "off")
     _, result = runtime.try_create(bundle())
     assert result.status == 1
     assert "did not come up" in result.err

@@ -45,12 +45,20 @@ def message_of(error: Exception) -> str:
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # the stub is generic, the class is not
-    """`unexpected` is told of errors that nobody meant to raise."""
+    """Closed until `open`. `unexpected` is told of errors that nobody meant to raise."""
 
-    def __init__(self, secret: str, unexpected: Callable[[str, Exception], None]) -> None:
-        self._secret = secret.encode()
+    def __init__(self, unexpected: Callable[[str, Exception], None]) -> None:
+        self._secret = b""
         self._unexpected = unexpected
         self._refusal: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+
+    def open(self, secret: str) -> None:
+        """From now on calls with this secret pass, and no others."""
+        self._secret = secret.encode()
+
+    def close(self) -> None:
+        """No call passes."""
+        self._secret = b""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Handler]], details: Any) -> Handler:
         if not self._knows_secret(details.invocation_metadata):
@@ -60,7 +68,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # the stub is
 
     def _knows_secret(self, metadata: Any) -> bool:
         for key, value in metadata or ():
-            if key == names.SECRET_METADATA:
+            if key == names.SECRET_METADATA and self._secret:
                 given = value if isinstance(value, bytes) else value.encode()
                 return hmac.compare_digest(given, self._secret)
         return False

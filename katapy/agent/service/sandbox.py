@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 import katapy
-from katapy.agent import init
+from katapy.agent import hotplug, init
 from katapy.agent.machine import Machine
 from katapy.errors import HostError, SpecError, WrongStatus
 from katapy.linux import mount
@@ -45,10 +45,11 @@ class SandboxCalls:
         machine = self.machine
         if machine.sandbox_id is not None:
             raise WrongStatus("the sandbox exists already")
+        init.set_clock(request.unix_nanoseconds)
         mounted: list[str] = []
         try:
             for share in request.shares:
-                _mount_share(share)
+                await _mount_share(share)
                 mounted.append(share.target)
             _configure(request)
         except BaseException:
@@ -90,14 +91,17 @@ class SandboxCalls:
                 await context.write(event)
 
 
-def _mount_share(share: pb.Share) -> None:
+async def _mount_share(share: pb.Share) -> None:
+    """Waits for a device that is being plugged in. Raises SpecError, HostError."""
     if share.type not in SHARE_TYPES:
         raise SpecError(f"share type {share.type[:32]!r} is neither virtiofs nor 9p")
     if not share.target.startswith(f"{names.GUEST_RUN}/") or os.path.normpath(share.target) != share.target:
         raise SpecError(f"share target must be a path below {names.GUEST_RUN}")
     os.makedirs(share.target, mode=0o711, exist_ok=True)
     try:
-        mount.mount(share.tag, share.target, share.type, mount.MS_NODEV, ",".join(share.options))
+        await hotplug.when_plugged_in(
+            lambda: mount.mount(share.tag, share.target, share.type, mount.MS_NODEV, ",".join(share.options))
+        )
     except OSError as error:
         raise HostError(f"cannot mount share {share.tag} ({share.type}) in the guest: {error.strerror}") from error
 

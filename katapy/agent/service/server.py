@@ -29,14 +29,19 @@ class AgentService(  # type: ignore[misc]  # the stub wants generators where grp
         self.machine = machine
 
 
-def make_server(machine: Machine, secret: str, socket_path: str) -> grpc.aio.Server:
-    """A server that does not serve yet. Raises RuntimeError if the socket can't be bound."""
+def make_gate(machine: Machine) -> Gate:
+    """A gate that is closed; defects that show in calls go to the host's log."""
 
     def unexpected(method: str, error: Exception) -> None:
         lines = traceback.format_exception(error)
         machine.boot.log(f"{method}: {' | '.join(line.strip() for line in lines)[-1500:]}")
 
-    server = grpc.aio.server(interceptors=[Gate(secret, unexpected)], options=OPTIONS)
+    return Gate(unexpected)
+
+
+def make_server(machine: Machine, gate: Gate, socket_path: str) -> grpc.aio.Server:
+    """A server that does not serve yet. Raises RuntimeError if the socket can't be bound."""
+    server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
     agent_pb2_grpc.add_AgentServicer_to_server(AgentService(machine), server)
     server.add_insecure_port(f"unix:{socket_path}")
     return server

@@ -40,15 +40,16 @@ def build_argv(spec: VmSpec, fds: VmDescriptors) -> list[str]:
         *_machine(spec),
         "-cpu", spec.cpu,
         "-smp", str(spec.vcpus),
-        *devices.memory(spec),
+        *devices.memory(spec, fds),
         *_kernel(spec),
         *devices.qmp(fds),
         *devices.root_disk(spec),
         *devices.serial_ports(spec, fds),
         *devices.vsock(spec, fds),
-        *devices.share(spec.share, fds),
+        *devices.share(spec, fds),
         *devices.entropy(spec),
         *devices.hotplug_ports(),
+        *devices.saving(spec, fds),
     ]  # fmt: skip
 
 

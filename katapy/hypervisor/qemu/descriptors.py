@@ -4,6 +4,7 @@ QEMU is given everything it talks through as a descriptor, so its user needs no 
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import random
@@ -31,13 +32,15 @@ class HostEnds:
         self.boot = boot
         self.console = console
         self.stderr = stderr
+        self.monitor: socket.socket | None = None
         for fd in (boot.fileno(), console.fileno(), stderr):
             os.set_blocking(fd, False)
 
     def close(self) -> None:
         """Idempotent. The control channel belongs to qemu.qmp once it is connected; closing it twice is harmless."""
-        for end in (self.qmp, self.boot, self.console):
-            end.close()
+        for end in (self.qmp, self.boot, self.console, self.monitor):
+            if end is not None:
+                end.close()
         if self.stderr >= 0:
             os.close(self.stderr)
             self.stderr = -1
@@ -46,18 +49,18 @@ class HostEnds:
 class QemuEnds:
     """The ends that QEMU inherits: `mapping` of its numbers to ours. A context manager: closed once QEMU has them."""
 
-    def __init__(self, spec: VmSpec, state_dir: str, virtiofs: int | None) -> None:
+    def __init__(self, spec: VmSpec, state_dir: str, virtiofs: int | None, memory: int | None = None) -> None:
         self.mapping: dict[int, int] = {}
         self.cid = 0
         self.agent_socket = os.path.join(state_dir, AGENT_SOCKET)
         self._stack = contextlib.ExitStack()
         try:
-            self._make(spec, state_dir, virtiofs)
+            self._make(spec, state_dir, virtiofs, memory)
         except BaseException:
             self._stack.close()
             raise
 
-    def _make(self, spec: VmSpec, state_dir: str, virtiofs: int | None) -> None:
+    def _make(self, spec: VmSpec, state_dir: str, virtiofs: int | None, memory: int | None) -> None:
         qmp, boot, console = self._pair(), self._pair(), self._pair()
         read, self.stderr = self._pipe()
         vsock = agent = None
@@ -70,6 +73,13 @@ class QemuEnds:
         share = None if virtiofs is None else self._add(virtiofs)
         self.numbers = VmDescriptors(3, 4, 5, agent=agent, virtiofs=share, vhost_vsock=vsock)
         self.host = HostEnds(qmp, boot, console, read)
+        if memory is not None:
+            self._make_for_template(memory)
+
+    def _make_for_template(self, memory: int) -> None:
+        number = self._add(memory)
+        self.host.monitor = self._pair()
+        self.numbers = dataclasses.replace(self.numbers, memory=number, monitor=number + 1)
 
     def _add(self, fd: int) -> int:
         number = 3 + len(self.mapping)
@@ -103,6 +113,8 @@ def _listen(state_dir: str) -> socket.socket:
     """The unix socket of the agent's port, for root alone."""
     listener = socket.socket(socket.AF_UNIX)
     try:
+        with contextlib.suppress(FileNotFoundError):  # of a clone that was given up
+            os.unlink(f"{state_dir}/{AGENT_SOCKET}")
         with short_name(f"{state_dir}/{AGENT_SOCKET}") as name:
             listener.bind(name)
             os.chmod(name, 0o600)

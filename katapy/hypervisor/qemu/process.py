@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from katapy.errors import HypervisorError, Timeout
@@ -12,6 +14,7 @@ from katapy.hypervisor.qemu import devices
 from katapy.hypervisor.qemu.bootport import BootPort
 from katapy.hypervisor.qemu.console import OutputLog
 from katapy.hypervisor.qemu.descriptors import HostEnds
+from katapy.hypervisor.qemu.monitor import Monitor
 from katapy.hypervisor.vm import Transport, VmExit, VmSpec
 from katapy.linux.process import Spawned
 
@@ -95,6 +98,33 @@ class QemuVm:
             self._ends.boot.sendall(line)
         except OSError as e:
             raise HypervisorError(f"can't hand the boot message to qemu: {e}{self._quoted_tail()}") from e
+
+    def wait_phase(self, name: str, deadline_s: float) -> None:
+        """Waits, without a loop, for the guest to report that milestone. HypervisorError, Timeout."""
+        deadline = time.monotonic() + deadline_s
+        while all(phase != name for phase, _ in self._boot.phases):
+            ready, _, _ = select.select([*self._outputs(), self._pidfd], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise Timeout(f"the guest did not come as far as {name!r}{self._quoted_tail()}", deadline_s)
+            self._drain()
+            if self._pidfd in ready:
+                raise HypervisorError(f"the machine ended before {name!r}{_quoted(self._last_words())}")
+
+    def monitor(self, deadline_s: float) -> Monitor:
+        """What saving and loading speak over; only templates and clones have it. HypervisorError, Timeout."""
+        assert self._ends.monitor is not None
+        try:
+            return Monitor(self._ends.monitor, deadline_s)
+        except HypervisorError as e:
+            raise HypervisorError(f"{e}{self._quoted_tail()}") from e
+
+    def close_monitor(self) -> None:
+        """The machine is loaded: nothing more is said there."""
+        if self._ends.monitor is not None:
+            self._ends.monitor.close()
+
+    def _last_words(self) -> str:
+        return "\n".join([*self._boot.log, self.tail()])
 
     # -- life -------------------------------------------------------------------------------------------------------
 

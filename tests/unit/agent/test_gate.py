@@ -36,7 +36,8 @@ def serve(folder: Path, test: Callable[[agent_pb2_grpc.AgentStub], Awaitable[Non
     unexpected: list[str] = []
 
     async def run() -> None:
-        gate = Gate(SECRET, lambda method, error: unexpected.append(f"{method} {error!r}"))
+        gate = Gate(lambda method, error: unexpected.append(f"{method} {error!r}"))
+        gate.open(SECRET)
         server = grpc.aio.server(interceptors=[gate])
         agent_pb2_grpc.add_AgentServicer_to_server(Service(), server)  # type: ignore[abstract]  # the rest answers UNIMPLEMENTED
         server.add_insecure_port(f"unix:{folder}/agent.sock")

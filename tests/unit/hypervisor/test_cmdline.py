@@ -8,7 +8,7 @@ import pytest
 
 from katapy.errors import Unsupported
 from katapy.hypervisor.qemu.cmdline import build_argv
-from katapy.hypervisor.vm import Accelerator, ShareSpec, ShareType, Transport, VmDescriptors, VmSpec
+from katapy.hypervisor.vm import Accelerator, Role, ShareSpec, ShareType, Transport, VmDescriptors, VmSpec
 
 GOLDEN = Path(__file__).parents[2] / "golden/qemu"
 
@@ -44,6 +44,12 @@ CASES = {
         VmDescriptors(3, 4, 5, vhost_vsock=6, virtiofs=7),
     ),
     "q35-tcg-debug": (spec(debug_console=True), SERIAL),
+    "q35-tcg-template": (spec(role=Role.TEMPLATE), VmDescriptors(3, 4, 5, agent=6, memory=7, monitor=8)),
+    "q35-tcg-clone-virtiofs": (
+        spec(role=Role.CLONE, share=VIRTIOFS),
+        VmDescriptors(3, 4, 5, agent=6, virtiofs=7, memory=8, monitor=9),
+    ),
+    "q35-tcg-clone-9p": (spec(role=Role.CLONE, share=NINEP), VmDescriptors(3, 4, 5, agent=6, memory=7, monitor=8)),
     "virt-tcg-serial": (spec(arch="aarch64", machine="virt", binary="/usr/bin/qemu-system-aarch64"), SERIAL),
 }
 
