@@ -86,6 +86,9 @@ class AgentVm:
 
     async def connect(self, deadline_s: float) -> None: ...
 
+    def wait_phase(self, name: str, deadline_s: float) -> None:
+        pass
+
     async def agent_ready(self, deadline_s: float) -> None: ...
 
     def send_boot_message(self, line: bytes) -> None: ...

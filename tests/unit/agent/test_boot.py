@@ -9,16 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katapy.agent.boot import LOG_LINES, BootPort, find_port, parse_message
+from katapy.agent.boot import LOG_LINES, BootMessage, BootPort, TemplateMessage, find_port, parse_message
 
 GOOD = {"version": 1, "secret": "5" * 32, "transport": "serial", "entropy": "00ff", "unix_nanoseconds": 7}
 
 
 def test_message() -> None:
     message = parse_message(json.dumps(GOOD).encode())
+    assert isinstance(message, BootMessage)
     assert (message.secret, message.transport, message.entropy, message.unix_nanoseconds) == (
         "5" * 32, "serial", b"\x00\xff", 7,
     )  # fmt: skip
+
+
+def test_a_template_gets_a_message_before() -> None:
+    assert parse_message(b'{"version": 1, "template": true}') == TemplateMessage()
+    with pytest.raises(ValueError, match="no secret"):
+        parse_message(b'{"version": 1, "template": 1}')
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,9 @@ def test_port_both_ways() -> None:
         port = BootPort(guest.fileno())
         host.sendall(json.dumps(GOOD).encode()[:20])
         host.sendall(json.dumps(GOOD).encode()[20:] + b"\n")
-        assert port.read_message().secret == GOOD["secret"]
+        message = port.read_message()
+        assert isinstance(message, BootMessage)
+        assert message.secret == GOOD["secret"]
         port.phase("init")
         port.log("x" * 100_000)
         phase, log = host.recv(65536).splitlines()
