@@ -77,6 +77,9 @@ class Store:
     def new(self, key: str, description: dict[str, Any]) -> Iterator[str]:
         """A folder to make a template in, for whoever holds the lock: at the end of the block it is the template; after
         an exception it is gone. Raises HostError."""
+        for name in self._entries():
+            if name.startswith(f"{_NEW}{key}-"):  # of one who held the lock before, and was killed
+                _remove_folder(f"{self.directory}/{name}")
         folder = f"{self.directory}/{_NEW}{key}-{os.getpid()}"
         try:
             os.mkdir(folder, 0o700)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from framework.bundle import Bundle
-from framework.fixtures import KATAPY
+from framework.fixtures import CHECKOUT
 from framework.runtime import BOOT_S, Container, Runtime, owner_of
 from framework.wait import wait_for
 
@@ -92,7 +92,7 @@ def test_a_clone_a_day_later(runtime: Runtime, bundle: BundleMaker, tmp_path: Pa
     tomorrow = tmp_path / "tomorrow"
     tomorrow.write_text(
         f"#!{sys.executable}\nimport sys, time\nnow = time.time_ns\ntime.time_ns = lambda: now() + {DAY_S} * 10**9\n"
-        f"from katapy.cli.main import main\nsys.exit(main())\n"
+        f"sys.path.insert(0, {str(CHECKOUT)!r})\nfrom katapy.cli.main import main\nsys.exit(main())\n"
     )
     tomorrow.chmod(0o755)
     later = Runtime(tomorrow, runtime.root, runtime.token)
@@ -196,4 +196,3 @@ def test_factory_says_what_is_wrong(runtime: Runtime, monkeypatch: pytest.Monkey
     assert "128 MiB at least" in runtime("factory", "init", "--memory-mib", "64").err
     monkeypatch.setenv("KATAPY_FACTORY", "off")
     assert "KATAPY_FACTORY is off" in runtime("factory", "init").err
-    assert KATAPY.exists()
