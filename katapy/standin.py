@@ -15,10 +15,10 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from katapy.linux import mount, mount_tree, namespaces
+TYPE_CHECKING = False  # typing's own constant costs typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 CHANNEL_FD = 3
 KILLED_STATUS = 128 + signal.SIGKILL
@@ -36,22 +36,31 @@ SCRIPT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class StandinSpec:
-    """What the stand-in shows of the container.
+    """What the stand-in shows of the container. A plain class: `exec` is called often, and dataclasses cost 7 ms.
 
     name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). mounts: the mount namespace
     it starts in, None for the caller's. rootfs: host path or None. proc: directory that is shown as its /proc.
     terminal: descriptor of the terminal that becomes its controlling one, or None.
     """
 
-    name: str
-    namespaces: tuple[tuple[str, str | None], ...] = ()
-    mounts: str | None = None
-    rootfs: str | None = None
-    proc: str | None = None
-    hostname: str = ""
-    terminal: int | None = None
+    def __init__(
+        self,
+        name: str,
+        namespaces: tuple[tuple[str, str | None], ...] = (),
+        mounts: str | None = None,
+        rootfs: str | None = None,
+        proc: str | None = None,
+        hostname: str = "",
+        terminal: int | None = None,
+    ) -> None:
+        self.name = name
+        self.namespaces = namespaces
+        self.mounts = mounts
+        self.rootfs = rootfs
+        self.proc = proc
+        self.hostname = hostname
+        self.terminal = terminal
 
 
 class Standin:
@@ -94,7 +103,7 @@ class Standin:
         raise OSError(int(errno or 5), text or "it ended")
 
 
-def spawn(spec: StandinSpec, join_cgroup: Callable[[int], None] | None = None) -> Standin:
+def spawn(spec: StandinSpec, join_cgroup: "Callable[[int], None] | None" = None) -> Standin:
     """Forks a stand-in; returns when it has its namespaces. Raises OSError of the step that failed."""
     ours, theirs = socket.socketpair()
     our_control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -108,15 +117,20 @@ def spawn(spec: StandinSpec, join_cgroup: Callable[[int], None] | None = None) -
     return Standin(pid, ours, our_control)
 
 
-def _child(spec: StandinSpec, channel: int, control: socket.socket, join_cgroup: Callable[[int], None] | None) -> None:
+def _child(
+    spec: StandinSpec, channel: int, control: socket.socket, join_cgroup: "Callable[[int], None] | None"
+) -> None:
     """In the fork: becomes the shell, or reports `errno text` and ends. Never returns."""
     try:
         if join_cgroup is not None:
             join_cgroup(os.getpid())
         os.setsid()
         if spec.terminal is not None:
+            from katapy.linux import namespaces
+
             namespaces.set_controlling_terminal(spec.terminal)
-        _enter(spec)
+        if spec.mounts is not None or spec.namespaces:
+            _enter(spec)
         control.send(_READY)
         if control.recv(16):
             if spec.rootfs is not None:
@@ -129,6 +143,8 @@ def _child(spec: StandinSpec, channel: int, control: socket.socket, join_cgroup:
 
 
 def _enter(spec: StandinSpec) -> None:
+    from katapy.linux import namespaces
+
     if spec.mounts is not None:
         namespaces.join("mount", spec.mounts)
     kinds = dict(spec.namespaces)
@@ -141,6 +157,8 @@ def _enter(spec: StandinSpec) -> None:
 
 
 def _cover_root(rootfs: str, proc: str | None) -> None:
+    from katapy.linux import mount, namespaces
+
     namespaces.unshare(["mount"])
     mount.mount("", "/", "", mount.MS_REC | mount.MS_SLAVE)
     if proc is not None:
@@ -150,6 +168,8 @@ def _cover_root(rootfs: str, proc: str | None) -> None:
 
 def _cover_proc(rootfs: str, proc: str) -> None:
     """An image may have anything at /proc: a link is not followed, and without a directory there is nothing to show."""
+    from katapy.linux import mount, mount_tree
+
     try:
         place = mount_tree.open_without_links(os.path.join(os.path.realpath(rootfs), "proc"))
     except OSError:
@@ -183,5 +203,5 @@ def _close_quietly(fd: int) -> None:
         os.close(fd)
 
 
-def _execve(path: str, argv: Sequence[str], env: dict[str, str]) -> None:
+def _execve(path: str, argv: "Sequence[str]", env: dict[str, str]) -> None:
     os.execve(path, list(argv), env)

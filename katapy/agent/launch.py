@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 
 from katapy.agent import crun
@@ -14,8 +15,10 @@ from katapy.errors import AgentError, WrongStatus
 class Process:
     """An init or an exec. Owns its pidfd and its streams until `close`."""
 
-    def __init__(self, pid: int, exited: "asyncio.Future[int]", streams: Streams) -> None:
+    def __init__(self, pid: int, exited: "asyncio.Future[int]", streams: Streams, crun_seconds: float = 0.0) -> None:
         self.pid = pid
+        self.crun_seconds = crun_seconds
+        """How long crun took to make it."""
         self.exited = exited
         self.streams = streams
         self.attached = False
@@ -61,13 +64,15 @@ async def launch(reaper: Reaper, scratch: str, terminal: bool, arguments: Callab
     try:
         with reaper.adopting():
             options = ["--pid-file", pid_file, *plumbing.arguments]
+            begun = time.monotonic()
             await crun.run(reaper, f"{scratch}.log", arguments(options), plumbing.child)
+            crun_seconds = time.monotonic() - begun
             pid = _read_pid(pid_file)
             exited = reaper.watch(pid)
     except BaseException:
         plumbing.abandon()
         raise
-    return Process(pid, exited, plumbing.take())
+    return Process(pid, exited, plumbing.take(), crun_seconds)
 
 
 def _read_pid(path: str) -> int:

@@ -63,6 +63,14 @@ class AgentClient:
         except grpc.aio.UsageError as e:
             raise HypervisorError("the agent in the guest is gone: the channel is closed") from e
 
+    async def within_deadline(self, answer: Awaitable[Reply]) -> Reply:
+        """What comes over a stream, as late as the reply of a call may come. Raises Timeout."""
+        try:
+            async with asyncio.timeout(self._request_s):
+                return await answer
+        except TimeoutError as e:
+            raise Timeout(_SILENT, self._request_s) from e
+
     @staticmethod
     def translate(error: grpc.aio.AioRpcError, limit_s: float | None = None) -> KatapyError:
         """The error that a failed call means to a user."""
@@ -91,10 +99,6 @@ class AgentClient:
     async def destroy_sandbox(self, seconds: float) -> None:
         await self._call(self._stub.DestroySandbox, pb.Empty(), seconds)
 
-    async def update_network(self, request: pb.UpdateNetworkRequest, seconds: float) -> None:
-        """The guest waits for devices that were plugged in, so this may take long."""
-        await self._call(self._stub.UpdateNetwork, request, seconds)
-
     async def create_container(self, container_id: str, spec_json: bytes) -> None:
         await self._call(
             self._stub.CreateContainer, pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json)
@@ -116,12 +120,6 @@ class AgentClient:
     async def remove(self, container_id: str) -> None:
         await self._call(self._stub.RemoveContainer, pb.ContainerRequest(container_id=container_id))
 
-    async def exec(self, container_id: str, exec_id: str, process: Mapping[str, Any], cgroup: str = "") -> None:
-        request = pb.ExecRequest(
-            container_id=container_id, exec_id=exec_id, process_json=json.dumps(process).encode(), cgroup=cgroup
-        )
-        await self._call(self._stub.Exec, request)
-
     async def signal(self, container_id: str, exec_id: str, signum: int, everyone: bool = False) -> None:
         request = pb.SignalRequest(container_id=container_id, exec_id=exec_id, signal=signum, all=everyone)
         await self._call(self._stub.Signal, request)
@@ -135,10 +133,6 @@ class AgentClient:
     def stdio(self) -> Any:
         """A new Stdio stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the process."""
         return self._stub.Stdio(metadata=self._metadata)
-
-    def dial(self) -> Any:
-        """A new Dial stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the connection."""
-        return self._stub.Dial(metadata=self._metadata)
 
     async def events(self) -> AsyncIterator[pb.Event]:
         """OOM and exit events until the channel closes. Raises as the calls do."""

@@ -21,7 +21,7 @@ import grpc.aio
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.replies import believed
-from katapy.errors import AgentError, HypervisorError
+from katapy.errors import AgentError, HypervisorError, KatapyError
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 
@@ -53,16 +53,22 @@ class Descriptors:
 
 
 class StdioPump:
-    """Pumps until the process has ended and its output is at its end. `exited` is the future of the exit status."""
+    """Pumps until the process has ended and its output is at its end.
 
-    def __init__(self, agent: AgentClient, container_id: str, exec_id: str, fds: Descriptors) -> None:
-        self._process = pb.ProcessRequest(container_id=container_id, exec_id=exec_id)
+    `first` names the process: a ProcessRequest, or an ExecRequest, which starts it. `started` is the future of what the
+    agent says to that, `exited` that of the exit status.
+    """
+
+    def __init__(self, agent: AgentClient, first: pb.ProcessRequest | pb.ExecRequest, fds: Descriptors) -> None:
+        self._first = first
         self._fds = fds
         self._loop = asyncio.get_running_loop()
+        self.started: asyncio.Future[pb.ExecReply] = self._loop.create_future()
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self._call: Any = agent.stdio()
         self._write_lock = asyncio.Lock()
         self._opened = False
+        self._reading = False
         self._broken: set[int] = set()
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stdout")
@@ -92,22 +98,25 @@ class StdioPump:
     async def _run(self) -> None:
         try:
             await self._send(None)
-            self._start_reader()
+            if isinstance(self._first, pb.ProcessRequest):
+                self._begin(pb.ExecReply())
             async for message in self._call:
                 await self._receive(believed(message))
-            self._fail("the guest closed the stream before the process ended")
+            self._fail(HypervisorError("the guest closed the stream before the process ended"))
         except grpc.aio.AioRpcError as e:
-            self._fail(str(AgentClient.translate(e)))
+            self._fail(AgentClient.translate(e))
         except AgentError as e:
-            self._fail(str(e))
+            self._fail(e)
         finally:
-            self._fail("the stream was closed")
-            with contextlib.suppress(BrokenPipeError):
+            self._fail(HypervisorError("the stream was closed"))
+            with contextlib.suppress(BrokenPipeError):  # the reader has ended
                 os.write(self._stop_w, b"x")
             self._call.cancel()
             self._writer.shutdown(wait=False)
             self._fds.close()
             os.close(self._stop_w)
+            if not self._reading:
+                os.close(self._stop_r)
 
     def _start_reader(self) -> None:
         """Hands stdin and the reading end of the stop pipe to a thread, which closes both."""
@@ -117,10 +126,18 @@ class StdioPump:
         fd, self._fds.stdin = self._fds.stdin, None
         threading.Thread(target=self._read_stdin, args=(fd,), daemon=True, name="stdin").start()
 
-    def _fail(self, reason: str) -> None:
-        if not self.exited.done():
-            self.exited.set_exception(HypervisorError(reason))
-            self.exited.exception()  # whoever waits still gets it; nobody waiting is no error
+    def _begin(self, reply: pb.ExecReply) -> None:
+        """There is a process: not before does it get the caller's input."""
+        if not self.started.done():
+            self.started.set_result(reply)
+            self._reading = True
+            self._start_reader()
+
+    def _fail(self, reason: KatapyError) -> None:
+        for future in (self.started, self.exited):
+            if not future.done():
+                future.set_exception(reason)
+                future.exception()  # whoever waits still gets it; nobody waiting is no error
 
     async def _send(self, message: pb.StdioInput | None) -> None:
         """One writer at a time is grpc's rule, and `open` goes first, whoever writes first.
@@ -131,9 +148,13 @@ class StdioPump:
             with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
                 if not self._opened:
                     self._opened = True
-                    await self._call.write(pb.StdioInput(open=self._process))
+                    await self._call.write(self._opening())
                 if message is not None:
                     await self._call.write(message)
+
+    def _opening(self) -> pb.StdioInput:
+        first = self._first
+        return pb.StdioInput(exec=first) if isinstance(first, pb.ExecRequest) else pb.StdioInput(open=first)
 
     async def _receive(self, message: pb.StdioOutput) -> None:
         kind = message.WhichOneof("message")
@@ -143,7 +164,11 @@ class StdioPump:
             await self._output(self._fds.stderr, message.stderr)
         elif kind == "closed":
             self._fds.close_output(message.closed.stdout, message.closed.stderr)
+        elif kind == "started":
+            self._begin(message.started)
         elif kind == "exited" and not self.exited.done():
+            self._begin(pb.ExecReply())  # an honest agent has said so before
+            self._fds.close_output(message.also_closed.stdout, message.also_closed.stderr)
             self.exited.set_result(min(message.exited.status, MAX_STATUS))
 
     async def _output(self, fd: int | None, data: bytes) -> None:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from katapy import cgroups, config
-from katapy.cli import terminal
+from katapy.cli import attach, terminal
 from katapy.control import client, endpoint
 from katapy.errors import HostError, KatapyError
-from katapy.network import leftovers, netns
+from katapy.network import netns
 from katapy.oci.ids import check_id
 from katapy.oci.spec import load_bundle
 from katapy.oci.validate import validate_bundle
@@ -36,8 +36,7 @@ _MAX_LOG = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d). `warn`: takes
-    what could not be cleaned up."""
+    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d)."""
 
     root: str
     id: str
@@ -45,7 +44,6 @@ class CreateOptions:
     config: str
     console_socket: str
     detach: bool
-    warn: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,6 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         undo.callback(store.remove, options.root, options.id)
-        undo.callback(leftovers.remove, f"{directory}/{store.NETWORK}", options.warn)
         os.mkdir(f"{directory}/{store.PROC_VIEW}", 0o700)
         undo.enter_context(signals_as_errors())
         state = _first_state(options, container)
@@ -91,11 +88,11 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
             options.root,
             state._replace(supervisor_pid=launched.pid, supervisor_start=store.start_time(launched.pid)),
         )
-        fds, slave = stdio(options.console_socket, container.console_size, undo)
+        fds, slave = attach.stdio(options.console_socket, container.console_size, undo)
         standin = standin_view.spawn_standin(
             container, cgroup.procs_files(), slave, launched.pid, f"{directory}/{store.PROC_VIEW}"
         )
-        undo.callback(end_standin, standin)
+        undo.callback(attach.end_standin, standin)
         wanted = bundle.raw.get("hooks") or {}
         _run_hooks(wanted, state, container, standin.pid, undo)
         hooks.keep(directory, wanted)
@@ -138,7 +135,7 @@ def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.Sa
     container = plan.plan_container(container_id, bundle, spec, found)
     for kind, path in container.namespaces:
         if kind == "network" and path:
-            netns.check(path)
+            netns.refuse_interfaces(path)
     return plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf)), conf
 
 
@@ -199,37 +196,6 @@ def _end_supervisor(launched: Launched) -> None:
     os.waitpid(launched.pid, 0)
 
 
-def end_standin(standin: "Standin") -> None:
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it may have ended with the supervisor
-        standin.kill()
-
-
-def stdio(
-    console_socket: str, size: tuple[int, int] | None, undo: contextlib.ExitStack
-) -> tuple[tuple[int, int, int], int | None]:
-    """Descriptors for stdin, stdout, stderr, and the terminal that becomes the stand-in's controlling one."""
-    if not console_socket:
-        return _standard_descriptors(undo), None
-    slave = terminal.open_console(console_socket, size)
-    undo.callback(os.close, slave)
-    return (slave, slave, slave), slave
-
-
-def _standard_descriptors(undo: contextlib.ExitStack) -> tuple[int, int, int]:
-    """0, 1, 2; /dev/null for those that the caller closed."""
-    found = []
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-            undo.callback(os.close, null)
-            found.append(null)
-        else:
-            found.append(fd)
-    return found[0], found[1], found[2]
-
-
 def _run_hooks(
     found: hooks.Hooks, state: store.State, container: plan.ContainerPlan, pid: int, undo: contextlib.ExitStack
 ) -> None:
@@ -240,39 +206,3 @@ def _run_hooks(
         undo.callback(hooks.run_all, "poststop", found, stopped, lambda _: None)
     for kind in hooks.CREATE_KINDS:
         hooks.run(kind, found, document, hooks.Place(pid, container.rootfs))
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Decimal, no newline, by rename: whoever sees the file sees a pid. Raises HostError."""
-    path = os.path.abspath(path)
-    temporary = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
-    try:
-        with open(temporary, "x", encoding="ascii") as f:
-            f.write(str(pid))
-        os.rename(temporary, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise HostError(f"pid file {path}: {(e.strerror or str(e)).lower()}") from e
-
-
-def cgroup_of(state: store.State) -> tuple[str, ...]:
-    """The cgroup.procs files that a stand-in of this container writes itself into."""
-    return cgroups.open_cgroup(state.cgroup, state.id).procs_files()
-
-
-def publish_pid(pid_file: str) -> Callable[[int], None]:
-    """What to do with the stand-in's pid once all is done. Raises HostError now if that can't be: a boot takes long."""
-    folder = os.path.dirname(os.path.abspath(pid_file))
-    if pid_file and os.path.isdir(pid_file):
-        raise HostError(f"pid file {pid_file}: is a directory")
-    if pid_file and not os.path.isdir(folder):
-        raise HostError(f"pid file {pid_file}: no such file or directory")
-    if pid_file and not os.access(folder, os.W_OK):
-        raise HostError(f"pid file {pid_file}: permission denied")
-
-    def publish(pid: int) -> None:
-        if pid_file:
-            write_pid_file(pid_file, pid)
-
-    return publish

@@ -4,17 +4,20 @@ Foreground: its output and exit status; --detach: a stand-in that goes on.
 """
 
 import contextlib
-from typing import Any
+import sys
+import time
 
-from katapy.cli import creation, foreground, terminal
+from katapy.cli import attach, foreground
 from katapy.cli.parse import Args
 from katapy.cli.supervisor_process import check_not_frozen
 from katapy.control import client
 from katapy.errors import UsageError, WrongStatus
-from katapy.oci.validate import load_process
 from katapy.sandbox import standin_view, store
-from katapy.sandbox.plan import console_size
 from katapy.standin import Standin, StandinSpec
+
+TYPE_CHECKING = False  # typing's own constant costs typing
+if TYPE_CHECKING:
+    from typing import Any
 
 _EXEC_S = 60.0
 """The guest may be slow (TCG) and busy; a process that is not started by then is not going to be."""
@@ -28,17 +31,42 @@ def run(args: Args) -> int:
     check_not_frozen(state)
     request = _request(args)
     tty = bool((request.get("process") or request["flags"]).get("terminal" if "process" in request else "tty"))
-    terminal.check_console_socket(args.console_socket, tty, args.detach)
-    standin = _start(args, state, request, tty)
+    _check_terminal(args, tty)
+    standin, timings = _start(args, state, request, tty)
     if args.detach:
         return 0
-    with terminal.raw_terminal(0) if tty else contextlib.nullcontext():
-        return foreground.wait_for(standin.pid)
+    with _raw_terminal() if tty else contextlib.nullcontext():
+        status = foreground.wait_for(standin.pid)
+    if args.timings:
+        _print_timings(timings, time.monotonic())
+    return status
 
 
-def _request(args: Args) -> dict[str, Any]:
-    common = {"id": args.id, "cgroup": args.cgroup, "ignore_paused": args.ignore_paused}
+def _print_timings(timings: "dict[str, float]", end: float) -> None:
+    """Lengths in seconds: of what the supervisor measured, and of the steps here."""
+    to_its_end = end - timings.pop("answered at")
+    for name, seconds in {**timings, "to its end": to_its_end}.items():
+        print(f"{name:<24} {seconds:8.4f} s", file=sys.stderr)
+
+
+def _check_terminal(args: Args, tty: bool) -> None:
+    if tty or args.console_socket:  # seldom: what exec imports is what it costs
+        from katapy.cli import terminal
+
+        terminal.check_console_socket(args.console_socket, tty, args.detach)
+
+
+def _raw_terminal() -> "contextlib.AbstractContextManager[None]":
+    from katapy.cli import terminal
+
+    return terminal.raw_terminal(0)
+
+
+def _request(args: Args) -> "dict[str, Any]":
+    common = {"id": args.id, "cgroup": args.cgroup, "ignore_paused": args.ignore_paused, "timings": args.timings}
     if args.process:
+        from katapy.oci.validate import load_process
+
         return {**common, "process": load_process(args.process)}
     if not args.command:
         raise UsageError("process args cannot be empty")
@@ -61,23 +89,36 @@ def _gid(text: str) -> int:
     return int(text)
 
 
-def _start(args: Args, state: store.State, request: dict[str, Any], tty: bool) -> Standin:
-    publish = creation.publish_pid(args.pid_file)
+def _start(args: Args, state: store.State, request: "dict[str, Any]", tty: bool) -> "tuple[Standin, dict[str, float]]":
+    begun = time.monotonic()
+    publish = attach.publish_pid(args.pid_file)
     with contextlib.ExitStack() as undo:
-        fds, slave = creation.stdio(args.console_socket, console_size(request.get("process") or {}), undo)
+        fds, slave = attach.stdio(args.console_socket, _console_size(args, request), undo)
         name = str(((request.get("process") or request.get("flags") or {}).get("args") or ["exec"])[0])
-        standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), creation.cgroup_of(state))
+        standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), attach.cgroup_of(state))
         failed = undo.enter_context(contextlib.ExitStack())
-        failed.callback(creation.end_standin, standin)
+        failed.callback(attach.end_standin, standin)
         standin_view.release(standin)
-        client.call(
+        standin_there = time.monotonic()
+        answer = client.call(
             store.control_path(args.root, state.sandbox),
             "exec",
             {**request, "terminal": tty, "pid": standin.pid},
             deadline_s=_EXEC_S,
             fds=(*fds, standin.channel.fileno()),
         )
+        answered = time.monotonic()
         publish(standin.pid)
         failed.pop_all()
     standin.channel.close()
-    return standin
+    steps = {"stand-in": standin_there - begun, "request": answered - standin_there, "answered at": answered}
+    measured: Any = answer["timings"]
+    return standin, {**measured, **steps}
+
+
+def _console_size(args: Args, request: "dict[str, Any]") -> tuple[int, int] | None:
+    if not args.console_socket:
+        return None
+    from katapy.sandbox.plan import console_size
+
+    return console_size(request.get("process") or {})

@@ -8,7 +8,7 @@ import os
 import time
 
 from katapy import quickjson
-from katapy.errors import HostError, UsageError
+from katapy.errors import HostError, UsageError, errno_text
 
 FORMATS = ("text", "json")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+")
@@ -32,7 +32,7 @@ class Log:
             try:
                 self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except OSError as e:
-                raise HostError(f"open {path}: {(e.strerror or str(e)).lower()}") from e
+                raise HostError(f"open {path}: {errno_text(e)}") from e
 
     def error(self, message: str) -> None:
         self._write("error", message)
@@ -75,4 +75,4 @@ def write_output(text: str) -> None:
         while data:
             data = data[os.write(1, data) :]
     except OSError as e:
-        raise HostError(f"write to standard output: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"write to standard output: {errno_text(e)}") from e

@@ -3,16 +3,14 @@
 import sys
 from collections.abc import Mapping
 
-from katapy.cli import creation, delete, foreground, start, terminal
+from katapy.cli import attach, creation, delete, foreground, start, terminal
 from katapy.cli.parse import Args
 from katapy.errors import KatapyError
 
 
 def run(args: Args) -> int:
-    options = creation.CreateOptions(
-        args.root, args.id, args.bundle, args.config, args.console_socket, detach=args.detach, warn=args.log.warning
-    )
-    created = creation.create(options, creation.publish_pid(args.pid_file))
+    options = creation.CreateOptions(args.root, args.id, args.bundle, args.config, args.console_socket, args.detach)
+    created = creation.create(options, attach.publish_pid(args.pid_file))
     if args.detach:
         _start(args)
         return 0

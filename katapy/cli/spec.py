@@ -4,7 +4,7 @@ import os
 
 from katapy import quickjson
 from katapy.cli.parse import Args
-from katapy.errors import HostError
+from katapy.errors import HostError, errno_text
 from katapy.oci.default import default_spec
 
 _NAME = "config.json"
@@ -18,5 +18,5 @@ def run(args: Args) -> int:
     except FileExistsError as e:
         raise HostError(f"File {_NAME} exists. Remove it first") from e
     except OSError as e:
-        raise HostError(f"open {path}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"open {path}: {errno_text(e)}") from e
     return 0

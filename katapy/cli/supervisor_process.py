@@ -3,7 +3,7 @@
 import os
 import select
 
-from katapy.errors import HostError, Timeout
+from katapy.errors import HostError, Timeout, errno_text
 from katapy.linux import proc
 from katapy.sandbox import store
 
@@ -41,7 +41,7 @@ def kill(state: store.State) -> None:
     except ProcessLookupError:
         pass
     except OSError as e:
-        raise HostError(f"kill supervisor {state.supervisor_pid}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"kill supervisor {state.supervisor_pid}: {errno_text(e)}") from e
     finally:
         os.close(fd)
 

@@ -120,6 +120,7 @@ VERBS: dict[str, Verb] = {
             _PRESERVE_FDS,
             Flag("cgroup", TEXT, "sub-cgroup of the container: [CONTROLLER:]PATH"),
             Flag("ignore-paused", BOOL, "also in a paused container"),
+            Flag("timings", BOOL, "print what took how long on standard error"),
             _PIDFD_SOCKET,
         ),
         most=None,

@@ -9,7 +9,7 @@ import termios
 import tty
 from collections.abc import Iterator
 
-from katapy.errors import HostError, UsageError
+from katapy.errors import HostError, UsageError, errno_text
 
 
 def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
@@ -28,7 +28,7 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
             socket.send_fds(connection, [os.ttyname(slave).encode()], [master])
     except OSError as e:
         os.close(slave)
-        raise HostError(f"console socket {console_socket}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"console socket {console_socket}: {errno_text(e)}") from e
     finally:
         os.close(master)
     return slave

@@ -11,7 +11,7 @@ import sys
 import time
 
 from katapy.control.messages import MAX_LINE
-from katapy.errors import HostError, KatapyError, Timeout
+from katapy.errors import HostError, KatapyError, Timeout, errno_text
 
 MAX_ADDRESS = 107
 _CONTROL_BACKLOG = 64
@@ -40,7 +40,7 @@ def listen(path: str) -> _socket.socket:
         sock.listen(_CONTROL_BACKLOG)
     except OSError as e:
         sock.close()
-        raise HostError(f"listen on {path}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"listen on {path}: {errno_text(e)}") from e
     finally:
         if folder >= 0:
             os.close(folder)
@@ -65,7 +65,7 @@ def connect(path: str, deadline: float) -> _socket.socket:
             raise Timeout(f"the supervisor at {path} does not accept connections: it may be frozen") from e
         if e.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
             raise SupervisorGone(f"no supervisor listens on {path}") from e
-        raise HostError(f"connect to {path}: {(e.strerror or str(e)).lower()}") from e
+        raise HostError(f"connect to {path}: {errno_text(e)}") from e
     finally:
         if folder >= 0:
             os.close(folder)

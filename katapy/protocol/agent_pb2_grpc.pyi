@@ -51,12 +51,6 @@ class AgentStub:
     SetClock: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetClockRequest, _agent_pb2.Empty]
     Events: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Event]
     """until the channel closes; one subscriber"""
-    UpdateNetwork: _grpc.UnaryUnaryMultiCallable[_agent_pb2.UpdateNetworkRequest, _agent_pb2.Empty]
-    """-- network --------------------------------------------------------------------------------------
-    all there is from now on; waits for new devices
-    """
-    Dial: _grpc.StreamStreamMultiCallable[_agent_pb2.DialInput, _agent_pb2.DialOutput]
-    """one TCP connection inside of the guest"""
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.CreateContainerReply]
     """-- container ------------------------------------------------------------------------------------"""
     StartContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]
@@ -69,7 +63,7 @@ class AgentStub:
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]
     Exec: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ExecReply]
     """-- process (exec_id "" is the container's init) ----------------------------------------------------
-    starts it; stdio through Stdio
+    starts it; stdio through Stdio, now or later
     """
     Signal: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]
     Wait: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.WaitReply]
@@ -92,12 +86,6 @@ class AgentAsyncStub(AgentStub):
     SetClock: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetClockRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Events: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Event]  # type: ignore[assignment]
     """until the channel closes; one subscriber"""
-    UpdateNetwork: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateNetworkRequest, _agent_pb2.Empty]  # type: ignore[assignment]
-    """-- network --------------------------------------------------------------------------------------
-    all there is from now on; waits for new devices
-    """
-    Dial: _aio.StreamStreamMultiCallable[_agent_pb2.DialInput, _agent_pb2.DialOutput]  # type: ignore[assignment]
-    """one TCP connection inside of the guest"""
     CreateContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.CreateContainerReply]  # type: ignore[assignment]
     """-- container ------------------------------------------------------------------------------------"""
     StartContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -110,7 +98,7 @@ class AgentAsyncStub(AgentStub):
     ListProcesses: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]  # type: ignore[assignment]
     Exec: _aio.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ExecReply]  # type: ignore[assignment]
     """-- process (exec_id "" is the container's init) ----------------------------------------------------
-    starts it; stdio through Stdio
+    starts it; stdio through Stdio, now or later
     """
     Signal: _aio.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Wait: _aio.UnaryUnaryMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.WaitReply]  # type: ignore[assignment]
@@ -166,24 +154,6 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.Event], _abc.AsyncIterator[_agent_pb2.Event]]:
         """until the channel closes; one subscriber"""
-
-    @_abc_1.abstractmethod
-    def UpdateNetwork(
-        self,
-        request: _agent_pb2.UpdateNetworkRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
-        """-- network --------------------------------------------------------------------------------------
-        all there is from now on; waits for new devices
-        """
-
-    @_abc_1.abstractmethod
-    def Dial(
-        self,
-        request_iterator: _MaybeAsyncIterator[_agent_pb2.DialInput],
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_agent_pb2.DialOutput], _abc.AsyncIterator[_agent_pb2.DialOutput]]:
-        """one TCP connection inside of the guest"""
 
     @_abc_1.abstractmethod
     def CreateContainer(
@@ -250,7 +220,7 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.ExecReply, _abc.Awaitable[_agent_pb2.ExecReply]]:
         """-- process (exec_id "" is the container's init) ----------------------------------------------------
-        starts it; stdio through Stdio
+        starts it; stdio through Stdio, now or later
         """
 
     @_abc_1.abstractmethod

@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.stdio import Descriptors, StdioPump
@@ -20,6 +21,14 @@ KILLED = 137
 """128 + SIGKILL: what a process's status is when nobody is left to say another."""
 SIGWINCH = 28
 SIGKILL = 9
+_MAX_SECONDS = 1e6
+
+
+class Started(NamedTuple):
+    """An exec. `crun_seconds`: what its start took in the guest, which says so itself."""
+
+    exec_id: str
+    crun_seconds: float
 
 
 class Attachment:
@@ -29,36 +38,45 @@ class Attachment:
     """
 
     def __init__(self, stdio: Descriptors, standin_fd: int, pid: int) -> None:
-        self.stdio = stdio
-        self.standin_fd = standin_fd
         self.pid = pid
-        self._taken = False
+        self._stdio: Descriptors | None = stdio
+        self._standin_fd = standin_fd
 
-    def take(self) -> None:
-        self._taken = True
+    def take_stdio(self) -> Descriptors:
+        """Once; the caller closes them."""
+        assert self._stdio is not None
+        stdio, self._stdio = self._stdio, None
+        return stdio
+
+    def take_standin(self) -> int:
+        """Once; the caller closes it."""
+        fd, self._standin_fd = self._standin_fd, -1
+        return fd
 
     def __enter__(self) -> "Attachment":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._taken:
-            self.stdio.close()
-            os.close(self.standin_fd)
+        if self._stdio is not None:
+            self._stdio.close()
+        if self._standin_fd >= 0:
+            os.close(self._standin_fd)
 
 
 class GuestProcess:
-    """A process in the guest with its stand-in on the host: the container's init, or an exec. It takes over what it is
-    attached to."""
+    """A process in the guest with its stand-in on the host: the container's init, or an exec.
 
-    def __init__(self, agent: AgentClient, container_id: str, exec_id: str, attachment: Attachment) -> None:
+    `ids`: the container's, the exec's. `pump` has its stdio already; the stand-in's channel is taken over.
+    """
+
+    def __init__(self, agent: AgentClient, ids: tuple[str, str], pump: StdioPump, attachment: Attachment) -> None:
         self._agent = agent
         self.pid = attachment.pid
-        self._ids = (container_id, exec_id)
+        self._ids = ids
         self._tasks: set[asyncio.Task[None]] = set()
         self.status: int | None = None
-        attachment.take()
-        self.pump = StdioPump(agent, container_id, exec_id, attachment.stdio)
-        self.standin = StandinChannel(attachment.standin_fd, self._on_signal, self._on_death)
+        self.pump = pump
+        self.standin = StandinChannel(attachment.take_standin(), self._on_signal, self._on_death)
 
     async def wait(self) -> int:
         """The exit status, once all that the process wrote has been handed on. A guest that vanished: 137."""
@@ -117,7 +135,10 @@ class Container:
         """Takes the attachment over once the container exists. Raises what the agent raises."""
         await self._agent.create_container(self.id, self.plan.spec_json)
         self.pid = attachment.pid
-        self.init = GuestProcess(self._agent, self.id, names.INIT_EXEC_ID, attachment)
+        ids = (self.id, names.INIT_EXEC_ID)
+        process = pb.ProcessRequest(container_id=self.id, exec_id=names.INIT_EXEC_ID)
+        pump = StdioPump(self._agent, process, attachment.take_stdio())
+        self.init = GuestProcess(self._agent, ids, pump, attachment)
         if self.plan.console_size is None:
             await self.init.pump.resize_to_terminal()
         self._advance(Action.CREATED)
@@ -169,20 +190,31 @@ class Container:
         advance(self.id, self.status, Action.STATS)
         return await self._agent.stats(self.id)
 
-    async def exec(self, request: Mapping[str, Any], attachment: Attachment) -> str:
-        """Starts a process and takes the attachment over; its id.
+    async def exec(self, request: Mapping[str, Any], attachment: Attachment) -> Started:
+        """Starts a process and takes the attachment over.
 
         Raises WrongStatus, SpecError, what the agent raises.
         """
         advance(self.id, self.status, Action.EXEC_PAUSED if request.get("ignore_paused") else Action.EXEC)
         process = exec_process(self.plan.process, request)
         exec_id = f"exec{next(self._exec_numbers)}"
-        await self._agent.exec(self.id, exec_id, process, request.get("cgroup") or "")
-        guest = GuestProcess(self._agent, self.id, exec_id, attachment)
-        self.execs[exec_id] = guest
+        first = pb.ExecRequest(
+            container_id=self.id,
+            exec_id=exec_id,
+            process_json=json.dumps(process).encode(),
+            cgroup=request.get("cgroup") or "",
+        )
+        pump = StdioPump(self._agent, first, attachment.take_stdio())
+        try:
+            reply = await self._agent.within_deadline(pump.started)
+        except BaseException:
+            pump.cancel()
+            raise
+        self.execs[exec_id] = guest = GuestProcess(self._agent, (self.id, exec_id), pump, attachment)
         if not process.get("consoleSize"):
             await guest.pump.resize_to_terminal()
-        return exec_id
+        seconds = reply.crun_seconds
+        return Started(exec_id, seconds if 0 <= seconds < _MAX_SECONDS else 0.0)
 
     async def exec_ended(self, exec_id: str) -> None:
         """Waits for an exec and lets its stand-in go."""

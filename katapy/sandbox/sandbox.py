@@ -21,9 +21,8 @@ from katapy.linux import proc
 from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
-from katapy.sandbox.container import Attachment, Container
+from katapy.sandbox.container import Attachment, Container, Started
 from katapy.sandbox.lifecycle import Status
-from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
 from katapy.sandbox.timings import Timings
 
@@ -53,7 +52,6 @@ class Sandbox:
         vm: Vm,
         secret: str,
         timings: Timings,
-        network: PodNetwork,
         on_change: Callable[[Container], None],
         release_host: Callable[[], None],
     ) -> None:
@@ -66,7 +64,6 @@ class Sandbox:
         self._secret = secret
         self._on_change = on_change
         self._release_host = release_host
-        self.network = network
         self._channel: grpc.aio.Channel | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._subscribers: set[asyncio.Queue[str]] = set()
@@ -88,7 +85,6 @@ class Sandbox:
         self.timings.mark("qemu")
         await self._vm.agent_ready(deadline - time.monotonic())
         self.timings.mark("agent port")
-        await self.network.prepare()
         with short_name(self._vm.agent_socket) as socket:
             self._channel = open_channel(socket)
             agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
@@ -158,22 +154,27 @@ class Sandbox:
     async def create(self, plan: ContainerPlan, attachment: Attachment) -> Container:
         """Creates a container; `attachment` is taken over or closed. A failure leaves nothing of it."""
         with attachment:
-            agent = await self._ready()
-            await self._while_alive(self.network.attach(agent, attachment.pid))
-            container = Container(plan, agent, self._on_change)
+            container = Container(plan, await self._ready(), self._on_change)
             await self._while_alive(container.create(attachment))
         self.containers[plan.id] = container
         self.timings.mark("container created")
         self._spawn(self._watch_init(container))
         return container
 
-    async def exec(self, container_id: str, request: Mapping[str, Any], attachment: Attachment) -> str:
-        """Starts an exec; `attachment` is taken over or closed. Its id."""
+    async def exec(self, container_id: str, request: Mapping[str, Any], attachment: Attachment) -> Started:
+        """Starts an exec; `attachment` is taken over or closed."""
         with attachment:
             container = self.container(container_id)
-            exec_id = await self._while_alive(container.exec(request, attachment))
-        self._spawn(container.exec_ended(exec_id))
-        return exec_id
+            started = await self._while_alive(container.exec(request, attachment))
+        self._spawn(container.exec_ended(started.exec_id))
+        return started
+
+    async def round_trip_s(self) -> float:
+        """How long one unary call takes: a measure for others."""
+        agent = await self._ready()
+        begun = time.monotonic()
+        await self.call(agent.hello(self._config.timeouts.request_s))
+        return time.monotonic() - begun
 
     async def call(self, action: Coroutine[Any, Any, T]) -> T:
         """`action` on a container, cut short when the machine dies."""
@@ -290,7 +291,6 @@ class Sandbox:
         await self._vm.wait()
         if self._channel is not None:
             await self._channel.close(None)
-        self.network.close()
         self._release_host()
 
 

@@ -2,11 +2,14 @@
 
 from katapy import cgroups, standin
 from katapy.errors import HostError
-from katapy.sandbox.plan import ContainerPlan
+
+TYPE_CHECKING = False  # exec needs no plan, and what it imports is what it costs
+if TYPE_CHECKING:
+    from katapy.sandbox.plan import ContainerPlan
 
 
 def spawn_standin(
-    container: ContainerPlan,
+    container: "ContainerPlan",
     cgroup_procs: tuple[str, ...],
     terminal: int | None,
     supervisor_pid: int,

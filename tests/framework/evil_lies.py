@@ -40,12 +40,20 @@ class HonestAgent:
     async def Hello(self, request: bytes, context: Any) -> Answer:
         return pb.HelloReply(protocol_version=names.PROTOCOL_VERSION, agent_version="evil")
 
+    async def Exec(self, request: bytes, context: Any) -> Answer:
+        """As the first answer of a Stdio stream: nobody makes a call of its own for it."""
+        return pb.ExecReply(guest_pid=7)
+
     async def Signal(self, request: bytes, context: Any) -> Answer:
         if pb.SignalRequest.FromString(request).signal == 9:
             self.killed.set()
         return pb.Empty()
 
     async def Stdio(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Answer]:
+        first = pb.StdioInput.FromString(await anext(requests))
+        if first.WhichOneof("message") == "exec":
+            started = await self.answer("Exec", first.exec.SerializeToString(), context)
+            yield pb.StdioOutput(started=started) if isinstance(started, pb.ExecReply) else started
         drain = asyncio.create_task(self._drain(requests))
         async for message in self.output(context):
             yield message
@@ -62,11 +70,6 @@ class HonestAgent:
     async def Events(self, request: bytes, context: Any) -> AsyncIterator[Answer]:
         await asyncio.Event().wait()
         yield pb.Event()
-
-    async def Dial(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Answer]:
-        """Nobody listens."""
-        await context.abort(grpc.StatusCode.NOT_FOUND, "nobody listens")
-        yield b""
 
 
 def exited(status: int) -> pb.StdioOutput:

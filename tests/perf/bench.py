@@ -23,7 +23,6 @@ from framework import processes
 from framework.bundle import Bundle, make_bundle
 from framework.runtime import Runtime
 from perf import measure
-from perf.network import measure_network
 from perf.report import Report, Series
 
 OUTPUT_MIB = 64
@@ -78,9 +77,6 @@ def _measure_all(report: Report, katapy: Runtime, runc: Runtime | None, folder: 
     idle = make_bundle(folder / "idle")
     for runtime in filter(None, (katapy, runc)):
         _running(report, runtime, idle, runs)
-    for runtime in filter(None, (katapy, runc)):
-        _say(f"{runtime.name}: network")
-        measure_network(report, runtime, runtime.name, folder / f"network-{runtime.name}", min(runs, 3))
     _output(report, katapy, runc, make_bundle(folder / "output", measure.output_command(OUTPUT_MIB)), min(runs, 3))
     bare = report.series("bare python", "-I -S -c pass", "ms")
     for _ in range(runs * 5):
@@ -125,8 +121,11 @@ def _running(report: Report, runtime: Runtime, bundle: Bundle, runs: int) -> Non
 
     repeat("state", lambda: measure.milliseconds(runtime.argv("state", container.id)))
     repeat("list", lambda: measure.milliseconds(runtime.argv("list")))
-    repeat("exec true", lambda: measure.milliseconds(runtime.argv("exec", container.id, "true")))
+    execs = repeat("exec true", lambda: measure.milliseconds(runtime.argv("exec", container.id, "true")))
     if name == "katapy":
+        for _ in execs.values:
+            for what, milliseconds in measure.exec_steps(container).items():
+                report.series(name, what, "ms").add(milliseconds)
         for what, kib in measure.memory(container).items():
             report.series(name, f"PSS of {what}", "MB").add(kib / 1024)
     report.series(name, "delete --force", "ms").add(

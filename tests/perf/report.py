@@ -27,18 +27,25 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A promise of the design: the median of (`who`, `what`), or its ratio to that of `over`, against `limit`."""
+    """A promise: the median of (`who`, `what`), or its ratio to the sum of the medians in `over`, against `limit`."""
 
     text: str
     who: str
     what: str
     limit: float
-    over: tuple[str, str] | None = None
+    over: tuple[tuple[str, str], ...] = ()
     at_least: bool = False
 
 
 BUDGETS = (
-    Budget("state <= 2.5 x bare python", "katapy", "state", 2.5, ("bare python", "-I -S -c pass")),
+    Budget("state <= 2.5 x bare python", "katapy", "state", 2.5, (("bare python", "-I -S -c pass"),)),
+    Budget(
+        "exec true <= 3 x (crun exec in the guest + one unary call)",
+        "katapy",
+        "exec true",
+        3,
+        (("katapy", "  of it: crun exec"), ("katapy", "  beside it: one unary call")),
+    ),
     Budget("supervisor <= 30 MB", "katapy", "PSS of supervisor", 30),
     Budget("stand-in <= 4 MB", "katapy", "PSS of stand-in", 4),
     Budget("own CPU of create <= 0.4 s", "katapy", "CPU of create besides QEMU", 0.4),
@@ -74,10 +81,10 @@ class Report:
         found = []
         for budget in BUDGETS:
             series = self._series.get((budget.who, budget.what))
-            over = self._series.get(budget.over) if budget.over else None
-            if series is None or not series.values or (budget.over and (over is None or not over.values)):
+            over = [self._series.get(name) for name in budget.over]
+            if series is None or not series.values or not all(o is not None and o.values for o in over):
                 continue
-            value = series.median / over.median if over else series.median
+            value = series.median / (sum(o.median for o in over if o is not None) if over else 1)
             found.append((budget.text, value, value >= budget.limit if budget.at_least else value <= budget.limit))
         return found
 

@@ -13,7 +13,7 @@ class ProcessCalls:
         process = await self.machine.containers.exec(
             request.container_id, request.exec_id, request.process_json, request.cgroup
         )
-        return pb.ExecReply(guest_pid=process.pid)
+        return pb.ExecReply(guest_pid=process.pid, crun_seconds=process.crun_seconds)
 
     async def Signal(self, request: pb.SignalRequest, context: Any) -> pb.Empty:
         self.machine.containers.signal(request.container_id, request.exec_id, request.signal, request.all)

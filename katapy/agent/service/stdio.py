@@ -17,6 +17,8 @@ from katapy.agent.streams import OUTPUT_CHUNK, Streams, pending
 from katapy.errors import SpecError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 
+_EXIT_FOLLOWS_S = 0.05
+"""From the end of an output to that of its process, if one comes with the other."""
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
 
 
@@ -24,10 +26,7 @@ class StdioCalls:
     machine: Machine
 
     async def Stdio(self, requests: Any, context: Any) -> None:
-        first = await context.read()
-        if first is END or first.WhichOneof("message") != "open":
-            raise SpecError("the first message of a stdio stream must be `open`")
-        process = self.machine.containers.get(first.open.container_id).process(first.open.exec_id)
+        process = await self._process(await context.read(), context)
         if process.attached:
             raise WrongStatus("the process's stdio is attached already")
         process.attached = True
@@ -41,6 +40,20 @@ class StdioCalls:
             with contextlib.suppress(asyncio.CancelledError):
                 await feeding
 
+    async def _process(self, first: Any, context: Any) -> Process:
+        """What the stream is about: a process that is there, or one that its first message starts."""
+        kind = None if first is END else first.WhichOneof("message")
+        containers = self.machine.containers
+        if kind == "open":
+            return containers.get(first.open.container_id).process(first.open.exec_id)
+        if kind != "exec":
+            raise SpecError("the first message of a stdio stream must be `open` or `exec`")
+        wanted = first.exec
+        process = await containers.exec(wanted.container_id, wanted.exec_id, wanted.process_json, wanted.cgroup)
+        started = pb.ExecReply(guest_pid=process.pid, crun_seconds=process.crun_seconds)
+        await context.write(pb.StdioOutput(started=started))
+        return process
+
 
 class Output:
     """Process to host: one pump for each output, messages one at a time, `exited` in its place."""
@@ -53,6 +66,10 @@ class Output:
         """Who holds it reads and sends: what is read first is sent first, and grpc takes one message at a time."""
         self._waiters = {fd: Waiter(fd) for fd in self._streams.outputs()}
         self._unwanted: set[int] = set()
+        self._ended: set[int] = set()
+        self._untold = pb.CloseOutput()
+        """Outputs that have ended, and the host does not know it."""
+        self._exit_said = asyncio.Event()
 
     async def run(self) -> None:
         """Returns when everything has been said."""
@@ -79,10 +96,24 @@ class Output:
                 ended = sent == 0
             if sent is None:
                 await self._waiters[fd].wait()
-        closed = pb.CloseOutput(stdout=fd == self._streams.stdout, stderr=fd == self._streams.stderr)
+        if fd not in self._unwanted | self._ended:
+            self._has_ended(fd)
         self._streams.close_output(fd)
-        if fd not in self._unwanted:
-            async with self._turn:
+        await self._tell_ends()
+
+    def _has_ended(self, fd: int) -> None:
+        self._ended.add(fd)
+        self._untold.stdout |= fd == self._streams.stdout
+        self._untold.stderr |= fd == self._streams.stderr
+
+    async def _tell_ends(self) -> None:
+        """The end of an output is mostly the end of its process, and then one message says both."""
+        await asyncio.wait((self._process.exited,), timeout=_EXIT_FOLLOWS_S)
+        if self._process.exited.done():
+            await self._exit_said.wait()
+        async with self._turn:
+            closed, self._untold = self._untold, pb.CloseOutput()
+            if closed.stdout or closed.stderr:
                 await self._context.write(pb.StdioOutput(closed=closed))
 
     async def _send(self, fd: int, size: int) -> int | None:
@@ -103,7 +134,11 @@ class Output:
         async with self._turn:
             for fd in self._streams.outputs():
                 await (self._drain_terminal(fd) if self._streams.terminal else self._drain_pipe(fd))
-            await self._context.write(pb.StdioOutput(exited=pb.WaitReply(status=status)))
+                if fd not in self._unwanted and await self._send(fd, OUTPUT_CHUNK) == 0:
+                    self._has_ended(fd)
+            closed, self._untold = self._untold, pb.CloseOutput()
+            await self._context.write(pb.StdioOutput(exited=pb.WaitReply(status=status), also_closed=closed))
+        self._exit_said.set()
 
     async def _drain_terminal(self, fd: int) -> None:
         """Sends all there is: the kernel has hung the terminal up, so that nobody can write to it any more."""

@@ -1,17 +1,46 @@
 """Processes beside init, and terminals, in a real guest with real crun."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
-from contract.agent.guest import process
+from contract.agent.guest import Guest, process
 
 from katapy.protocol import agent_pb2 as pb
 
 Code = grpc.StatusCode
 
 pytestmark = pytest.mark.vm
+
+
+def test_a_stream_may_begin_with_what_it_starts(guest: Guest, create: Callable[..., Any]) -> None:
+    container = create("sleep", "1000")
+    container.start()
+    wanted = pb.ExecRequest(
+        container_id=container.id, exec_id="s", process_json=json.dumps(process("sh", "-c", "echo hi; exit 4")).encode()
+    )
+    messages = list(guest.stub.Stdio(iter([pb.StdioInput(exec=wanted)]), timeout=60))
+    assert messages[0].started.guest_pid > 1
+    assert messages[0].started.crun_seconds > 0
+    assert b"".join(m.stdout for m in messages if m.WhichOneof("message") == "stdout") == b"hi\n"
+    (exited,) = [m for m in messages if m.WhichOneof("message") == "exited"]
+    assert exited.exited.status == 4
+    closed = [exited.also_closed, *(m.closed for m in messages if m.WhichOneof("message") == "closed")]
+    assert (sum(c.stdout for c in closed), sum(c.stderr for c in closed)) == (1, 1)
+
+
+def test_a_stream_whose_process_cannot_start_ends_with_the_reason(
+    guest: Guest, create: Callable[..., Any], refused: Callable[..., Any]
+) -> None:
+    container = create("sleep", "1000")
+    container.start()
+    wanted = pb.ExecRequest(
+        container_id=container.id, exec_id="s", process_json=json.dumps(process("/nosuch")).encode()
+    )
+    with refused(grpc.StatusCode.INTERNAL, "/nosuch"):
+        list(guest.stub.Stdio(iter([pb.StdioInput(exec=wanted)]), timeout=60))
 
 
 def test_exec_output_and_status(create: Callable[..., Any]) -> None:

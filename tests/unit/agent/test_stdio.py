@@ -5,8 +5,11 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from katapy.agent.launch import Process
 from katapy.agent.reaper import Reaper
+from katapy.agent.service import stdio
 from katapy.agent.service.stdio import END, Output, feed
 from katapy.agent.streams import Pipes, Streams
 from katapy.protocol import agent_pb2 as pb
@@ -44,7 +47,7 @@ def run(script: str, test: Callable[[Process, Context], Awaitable[None]], inputs
         pid = os.posix_spawn("/bin/sh", ["sh", "-c", script], {"PATH": "/bin:/usr/bin"}, file_actions=actions)
         process = Process(pid, reaper.watch(pid), pipes.take())
         context = Context(list(inputs))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await test(process, context)
         process.close()
         return context
@@ -65,6 +68,28 @@ def test_outputs_and_status() -> None:
     assert (context.joined("stdout"), context.joined("stderr")) == (b"out\n", b"err\n")
     assert context.kinds().count("exited") == 1
     assert context.sent[-1].exited.status == 7
+
+
+def test_the_end_of_a_process_and_its_outputs_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "_EXIT_FOLLOWS_S", 60)
+    context = run("exit 3", whole)
+    assert context.kinds() == ["exited"]
+    closed = context.sent[0].also_closed
+    assert (closed.stdout, closed.stderr) == (True, True)
+
+
+def test_an_output_that_ends_before_its_process_is_told_at_once() -> None:
+    async def ends_later(process: Process, context: Context) -> None:
+        running = asyncio.create_task(Output(process, context).run())
+        while not context.sent:
+            await asyncio.sleep(0.001)
+        process.streams.close_stdin()
+        await running
+
+    context = run("exec >&-; read x; exit 3", ends_later)
+    assert context.kinds() == ["closed", "exited"]
+    assert (context.sent[0].closed.stdout, context.sent[0].closed.stderr) == (True, False)
+    assert (context.sent[1].also_closed.stdout, context.sent[1].also_closed.stderr) == (False, True)
 
 
 def test_input_and_its_end() -> None:
