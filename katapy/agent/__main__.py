@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from katapy.agent import boot, init
+from katapy.agent import boot, init, pod_namespace
 from katapy.agent.transport import vsock
 from katapy.agent.transport.child import RelayProcess, relay_serial, relay_vsock
 from katapy.protocol import names
@@ -24,6 +24,7 @@ def main() -> None:
     try:
         gc.disable()
         init.prepare()
+        pod_namespace.make()
         port = boot.BootPort(_open(boot.wait_for_port(names.BOOT_PORT, PORT_DEADLINE_S)))
         port.phase("init")
         _run(port)

@@ -12,7 +12,6 @@ from katapy.agent.boot import BootMessage
 from katapy.linux import mount
 from katapy.protocol import names
 
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MACHINE_ID = "/etc/machine-id"
 
 
@@ -22,16 +21,17 @@ def adopt(message: BootMessage) -> None:
     if "random" in sys.modules:
         sys.modules["random"].seed(os.urandom(32))
     init.set_clock(message.unix_nanoseconds)
-    renew(names.GUEST_BOOT_ID, format_uuid(os.urandom(16)) + "\n", BOOT_ID)
-    renew(names.GUEST_MACHINE_ID, os.urandom(16).hex() + "\n", MACHINE_ID)
+    write(names.GUEST_BOOT_ID, format_uuid(os.urandom(16)) + "\n")
+    write(names.GUEST_MACHINE_ID, os.urandom(16).hex() + "\n")
+    mount.mount(names.GUEST_MACHINE_ID, MACHINE_ID, "", mount.MS_BIND)
 
 
-def renew(path: str, text: str, over: str) -> None:
-    """A file of our own in the place of one that can't be written. Containers bind the boot id themselves."""
+def write(path: str, text: str) -> None:
+    """Containers bind the boot id over the kernel's. Not the agent: in a user namespace the kernel lets nobody mount a
+    new /proc who sees one with something mounted over a part of it."""
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
     os.chmod(path, 0o444)
-    mount.mount(path, over, "", mount.MS_BIND)
 
 
 def format_uuid(random_bytes: bytes) -> str:

@@ -82,6 +82,7 @@ async def _calls(stub: Any, metadata: Any) -> None:
         return getattr(stub, name)(request, metadata=metadata, timeout=_CALL_S)
 
     await call("Hello", pb.HelloRequest(protocol_version=names.PROTOCOL_VERSION))
+    await call("UpdateNetwork", pb.UpdateNetworkRequest())
     await call("CreateContainer", pb.CreateContainerRequest(container_id=_ID, spec_json=_spec()))
     stdio = stub.Stdio(_input(), metadata=metadata, timeout=_CALL_S)
     this = pb.ContainerRequest(container_id=_ID)

@@ -99,6 +99,10 @@ class AgentClient:
     async def destroy_sandbox(self, seconds: float) -> None:
         await self._call(self._stub.DestroySandbox, pb.Empty(), seconds)
 
+    async def update_network(self, request: pb.UpdateNetworkRequest, seconds: float) -> None:
+        """The guest waits for devices that were plugged in, so this may take long."""
+        await self._call(self._stub.UpdateNetwork, request, seconds)
+
     async def create_container(self, container_id: str, spec_json: bytes) -> None:
         await self._call(
             self._stub.CreateContainer, pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json)
@@ -133,6 +137,10 @@ class AgentClient:
     def stdio(self) -> Any:
         """A new Stdio stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the process."""
         return self._stub.Stdio(metadata=self._metadata)
+
+    def dial(self) -> Any:
+        """A new Dial stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the connection."""
+        return self._stub.Dial(metadata=self._metadata)
 
     async def events(self) -> AsyncIterator[pb.Event]:
         """OOM and exit events until the channel closes. Raises as the calls do."""

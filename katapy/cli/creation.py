@@ -16,7 +16,7 @@ from katapy import cgroups, config
 from katapy.cli import attach, terminal
 from katapy.control import client, endpoint
 from katapy.errors import HostError, KatapyError
-from katapy.network import netns
+from katapy.network import leftovers, netns
 from katapy.oci.ids import check_id
 from katapy.oci.spec import load_bundle
 from katapy.oci.validate import validate_bundle
@@ -36,7 +36,8 @@ _MAX_LOG = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d)."""
+    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d). `warn`: takes
+    what could not be cleaned up."""
 
     root: str
     id: str
@@ -44,6 +45,7 @@ class CreateOptions:
     config: str
     console_socket: str
     detach: bool
+    warn: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         undo.callback(store.remove, options.root, options.id)
+        undo.callback(leftovers.remove, f"{directory}/{store.NETWORK}", options.warn)
         os.mkdir(f"{directory}/{store.PROC_VIEW}", 0o700)
         undo.enter_context(signals_as_errors())
         state = _first_state(options, container)
@@ -135,7 +138,7 @@ def _plan(container_id: str, bundle: str, spec: dict[str, Any]) -> tuple[plan.Sa
     container = plan.plan_container(container_id, bundle, spec, found)
     for kind, path in container.namespaces:
         if kind == "network" and path:
-            netns.refuse_interfaces(path)
+            netns.check(path)
     return plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf)), conf
 
 

@@ -88,6 +88,10 @@ def _clean_up(root: str, state: store.State, force: bool, log: Log) -> None:
         if not force:
             raise
         log.warning(str(e))  # somebody froze a process of it (v1): it dies when it is thawed
+    if os.path.exists(f"{folder}/{store.NETWORK}"):
+        from katapy.network import leftovers
+
+        leftovers.remove(f"{folder}/{store.NETWORK}", log.warning)
     if os.path.exists(f"{folder}/hooks.json"):
         _poststop(folder, state, log)
     store.remove(root, state.id)

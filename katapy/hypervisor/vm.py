@@ -132,6 +132,13 @@ class Vm(Protocol):
     def send_boot_message(self, line: bytes) -> None:
         """Hands the one-time boot message (a JSON line) to the guest. Once."""
 
+    async def plug_nic(self, tap: int, mac: str) -> str:
+        """A network card whose other end is the descriptor `tap` (the caller's), with a hardware address such as
+        02:00:00:00:00:01; its id. Raises HypervisorError."""
+
+    async def unplug_nic(self, card: str) -> None:
+        """Takes a card away. Raises Timeout if the guest does not let it go, HypervisorError."""
+
     async def pause(self) -> None: ...
 
     async def resume(self) -> None: ...

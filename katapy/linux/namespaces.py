@@ -42,11 +42,19 @@ def join(kind: str, path: str) -> None:
     """Enters the namespace that `path` names; the kernel checks that it is of that kind. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _libc.setns(fd, CLONE_FLAGS[kind]) != 0:
-            errno = ctypes.get_errno()
-            raise OSError(errno, os.strerror(errno), path)
+        enter(kind, fd)
+    except OSError as e:
+        e.filename = path
+        raise
     finally:
         os.close(fd)
+
+
+def enter(kind: str, fd: int) -> None:
+    """`join` by a descriptor, which stays the caller's. The calling thread alone. Raises OSError."""
+    if _libc.setns(fd, CLONE_FLAGS[kind]) != 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
 
 
 def set_hostname(name: str) -> None:

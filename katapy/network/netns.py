@@ -1,54 +1,63 @@
-"""What is in a network namespace of the host. CLI, before anything is created.
+"""Network namespaces of the host: what a path leads to, and making sockets inside of one. CLI and supervisor.
 
-Joining interfaces to the guest is not there yet, so a namespace that has any is refused instead of being ignored.
+A socket belongs to the namespace it was made in, whatever its maker does later: the supervisor makes its sockets in
+the pod's namespace, and works with them from its own.
 """
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 
 from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import namespaces
 
-_MAX_OUTPUT = 65536
+_NS_GET_NSTYPE = 0xB703
+_OWN = "/proc/thread-self/ns/net"
 
 
-def refuse_interfaces(path: str) -> None:
-    """Raises Unsupported if the namespace at `path` has interfaces but `lo`, HostError if it can't be entered."""
-    found = [name for name in interfaces(path) if name != "lo"]
-    if found:
-        raise Unsupported(
-            f"network interface {found[0]} of {path} can't be joined to a guest yet: use a namespace without interfaces"
-            " (podman: --network none)"
-        )
+def check(path: str) -> None:
+    """Raises HostError if `path` is no network namespace, Unsupported if it is the one the caller is in: the host's."""
+    os.close(open_namespace(path))
 
 
-def interfaces(path: str) -> list[str]:
-    """Names of the namespace's interfaces.
-
-    Looked up by a child, so that the caller stays where it is. Raises HostError.
-    """
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _report(path, writing)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        answer = pipe.read(_MAX_OUTPUT)
-    _, status = os.waitpid(pid, 0)
-    if status != 0:
-        raise HostError(f"network namespace {path}: {answer.decode(errors='replace') or 'cannot be entered'}")
-    lines = answer.decode(errors="replace").splitlines()[2:]  # two lines of headings
-    return [line.partition(":")[0].strip() for line in lines]
-
-
-def _report(path: str, writing: int) -> None:
-    """In the fork. Never returns."""
-    status = 1
+def open_namespace(path: str) -> int:
+    """A descriptor of the namespace, the caller's to close. Raises as `check`."""
     try:
-        namespaces.join("network", path)
-        with open("/proc/thread-self/net/dev", "rb") as f:
-            os.write(writing, f.read(_MAX_OUTPUT))
-        status = 0
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as e:
-        os.write(writing, errno_text(e).encode())
+        raise HostError(f"network namespace {path}: {errno_text(e)}") from e
+    try:
+        if _kind(fd) != namespaces.CLONE_FLAGS["network"]:
+            raise HostError(f"network namespace {path}: this is no network namespace")
+        if _identity(os.fstat(fd)) == _identity(os.stat(_OWN)):
+            raise Unsupported(f"host networking is not supported: {path} is the host's network namespace")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextlib.contextmanager
+def entered(fd: int) -> Iterator[None]:
+    """The calling thread is in the namespace of `fd` for the block. Nothing may wait in it. Raises OSError."""
+    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.enter("network", fd)
+        try:
+            yield
+        finally:
+            namespaces.enter("network", own)
     finally:
-        os._exit(status)
+        os.close(own)
+
+
+def _kind(fd: int) -> int:
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        return 0
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -978,3 +978,286 @@ class Process(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Process: _TypeAlias = Process  # noqa: Y015
+
+@_typing.final
+class UpdateNetworkRequest(_message.Message):
+    """The pod's network as it is to be. What an earlier request had and this one has not is taken away; what the workload has
+    set up itself stays.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkInterface]: ...
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkRoute]: ...
+    @_builtins.property
+    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkNeighbour]: ...
+    def __init__(
+        self,
+        *,
+        interfaces: _abc.Iterable[Global___NetworkInterface] | None = ...,
+        routes: _abc.Iterable[Global___NetworkRoute] | None = ...,
+        neighbours: _abc.Iterable[Global___NetworkNeighbour] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "neighbours", b"neighbours", "routes", b"routes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateNetworkRequest: _TypeAlias = UpdateNetworkRequest  # noqa: Y015
+
+@_typing.final
+class NetworkInterface(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAC_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    UP_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    mac: _builtins.bytes
+    """by which the device is found"""
+    name: _builtins.str
+    """1 to 15 characters"""
+    mtu: _builtins.int
+    up: _builtins.bool
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAddress]: ...
+    def __init__(
+        self,
+        *,
+        mac: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        mtu: _builtins.int = ...,
+        up: _builtins.bool = ...,
+        addresses: _abc.Iterable[Global___NetworkAddress] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "mac", b"mac", "mtu", b"mtu", "name", b"name", "up", b"up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkInterface: _TypeAlias = NetworkInterface  # noqa: Y015
+
+@_typing.final
+class NetworkAddress(_message.Message):
+    """Addresses are packed: 4 bytes or 16, in network order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    BROADCAST_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    VALID_SECONDS_FIELD_NUMBER: _builtins.int
+    PREFERRED_SECONDS_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    address: _builtins.bytes
+    prefix: _builtins.int
+    peer: _builtins.bytes
+    """empty: none"""
+    broadcast: _builtins.bytes
+    """empty: none"""
+    scope: _builtins.int
+    """as in rtnetlink, like flags"""
+    flags: _builtins.int
+    valid_seconds: _builtins.int
+    """2^32-1: for ever"""
+    preferred_seconds: _builtins.int
+    metric: _builtins.int
+    """of the route to its network; 0: the kernel's choice"""
+    def __init__(
+        self,
+        *,
+        address: _builtins.bytes = ...,
+        prefix: _builtins.int = ...,
+        peer: _builtins.bytes = ...,
+        broadcast: _builtins.bytes = ...,
+        scope: _builtins.int = ...,
+        flags: _builtins.int = ...,
+        valid_seconds: _builtins.int = ...,
+        preferred_seconds: _builtins.int = ...,
+        metric: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "broadcast", b"broadcast", "flags", b"flags", "metric", b"metric", "peer", b"peer", "preferred_seconds", b"preferred_seconds", "prefix", b"prefix", "scope", b"scope", "valid_seconds", b"valid_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkAddress: _TypeAlias = NetworkAddress  # noqa: Y015
+
+@_typing.final
+class NetworkRoute(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IPV6_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ONLINK_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    ipv6: _builtins.bool
+    destination: _builtins.bytes
+    """empty: the default route"""
+    prefix: _builtins.int
+    gateway: _builtins.bytes
+    """empty: on the link"""
+    mac: _builtins.bytes
+    """of the interface; empty: none (blackhole)"""
+    metric: _builtins.int
+    source: _builtins.bytes
+    scope: _builtins.int
+    """as in rtnetlink, like kind"""
+    kind: _builtins.int
+    onlink: _builtins.bool
+    mtu: _builtins.int
+    """0: the interface's"""
+    def __init__(
+        self,
+        *,
+        ipv6: _builtins.bool = ...,
+        destination: _builtins.bytes = ...,
+        prefix: _builtins.int = ...,
+        gateway: _builtins.bytes = ...,
+        mac: _builtins.bytes = ...,
+        metric: _builtins.int = ...,
+        source: _builtins.bytes = ...,
+        scope: _builtins.int = ...,
+        kind: _builtins.int = ...,
+        onlink: _builtins.bool = ...,
+        mtu: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "gateway", b"gateway", "ipv6", b"ipv6", "kind", b"kind", "mac", b"mac", "metric", b"metric", "mtu", b"mtu", "onlink", b"onlink", "prefix", b"prefix", "scope", b"scope", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkRoute: _TypeAlias = NetworkRoute  # noqa: Y015
+
+@_typing.final
+class NetworkNeighbour(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAC_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LLADDR_FIELD_NUMBER: _builtins.int
+    mac: _builtins.bytes
+    address: _builtins.bytes
+    lladdr: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        mac: _builtins.bytes = ...,
+        address: _builtins.bytes = ...,
+        lladdr: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "lladdr", b"lladdr", "mac", b"mac"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkNeighbour: _TypeAlias = NetworkNeighbour  # noqa: Y015
+
+@_typing.final
+class DialInput(_message.Message):
+    """A TCP connection that the agent makes in the pod's network namespace. Client side: first `open`, then data, then `end`
+    (or the stream's end). Server side: first `connected` or the stream's end with UNAVAILABLE, then data, then `end`. The
+    stream ends when both directions have; before that, if the connection breaks.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """at most 64 KiB"""
+    @_builtins.property
+    def open(self) -> Global___DialTarget: ...
+    @_builtins.property
+    def end(self) -> Global___Empty:
+        """no more will come"""
+
+    def __init__(
+        self,
+        *,
+        open: Global___DialTarget | None = ...,
+        data: _builtins.bytes = ...,
+        end: Global___Empty | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "message", b"message", "open", b"open"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "message", b"message", "open", b"open"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "data", "end"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___DialInput: _TypeAlias = DialInput  # noqa: Y015
+
+@_typing.final
+class DialTarget(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    address: _builtins.bytes
+    port: _builtins.int
+    def __init__(
+        self,
+        *,
+        address: _builtins.bytes = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DialTarget: _TypeAlias = DialTarget  # noqa: Y015
+
+@_typing.final
+class DialOutput(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    @_builtins.property
+    def connected(self) -> Global___Empty: ...
+    @_builtins.property
+    def end(self) -> Global___Empty: ...
+    def __init__(
+        self,
+        *,
+        connected: Global___Empty | None = ...,
+        data: _builtins.bytes = ...,
+        end: Global___Empty | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "data", b"data", "end", b"end", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "data", b"data", "end", b"end", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["connected", "data", "end"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___DialOutput: _TypeAlias = DialOutput  # noqa: Y015

@@ -64,6 +64,16 @@ class AgentStub:
                 request_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
                 response_deserializer=katapy_dot_protocol_dot_agent__pb2.Event.FromString,
                 _registered_method=True)
+        self.UpdateNetwork = channel.unary_unary(
+                '/katapy.agent.v1.Agent/UpdateNetwork',
+                request_serializer=katapy_dot_protocol_dot_agent__pb2.UpdateNetworkRequest.SerializeToString,
+                response_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
+        self.Dial = channel.stream_stream(
+                '/katapy.agent.v1.Agent/Dial',
+                request_serializer=katapy_dot_protocol_dot_agent__pb2.DialInput.SerializeToString,
+                response_deserializer=katapy_dot_protocol_dot_agent__pb2.DialOutput.FromString,
+                _registered_method=True)
         self.CreateContainer = channel.unary_unary(
                 '/katapy.agent.v1.Agent/CreateContainer',
                 request_serializer=katapy_dot_protocol_dot_agent__pb2.CreateContainerRequest.SerializeToString,
@@ -165,6 +175,21 @@ class AgentServicer:
 
     def Events(self, request, context):
         """until the channel closes; one subscriber
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateNetwork(self, request, context):
+        """-- network --------------------------------------------------------------------------------------
+        all there is from now on; waits for new devices
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Dial(self, request_iterator, context):
+        """one TCP connection inside of the guest
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,6 +305,16 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Events,
                     request_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
                     response_serializer=katapy_dot_protocol_dot_agent__pb2.Event.SerializeToString,
+            ),
+            'UpdateNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateNetwork,
+                    request_deserializer=katapy_dot_protocol_dot_agent__pb2.UpdateNetworkRequest.FromString,
+                    response_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
+            ),
+            'Dial': grpc.stream_stream_rpc_method_handler(
+                    servicer.Dial,
+                    request_deserializer=katapy_dot_protocol_dot_agent__pb2.DialInput.FromString,
+                    response_serializer=katapy_dot_protocol_dot_agent__pb2.DialOutput.SerializeToString,
             ),
             'CreateContainer': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateContainer,
@@ -504,6 +539,60 @@ class Agent:
             '/katapy.agent.v1.Agent/Events',
             katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
             katapy_dot_protocol_dot_agent__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/katapy.agent.v1.Agent/UpdateNetwork',
+            katapy_dot_protocol_dot_agent__pb2.UpdateNetworkRequest.SerializeToString,
+            katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Dial(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/katapy.agent.v1.Agent/Dial',
+            katapy_dot_protocol_dot_agent__pb2.DialInput.SerializeToString,
+            katapy_dot_protocol_dot_agent__pb2.DialOutput.FromString,
             options,
             channel_credentials,
             insecure,

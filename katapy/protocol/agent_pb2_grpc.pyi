@@ -51,6 +51,12 @@ class AgentStub:
     SetClock: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetClockRequest, _agent_pb2.Empty]
     Events: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Event]
     """until the channel closes; one subscriber"""
+    UpdateNetwork: _grpc.UnaryUnaryMultiCallable[_agent_pb2.UpdateNetworkRequest, _agent_pb2.Empty]
+    """-- network --------------------------------------------------------------------------------------
+    all there is from now on; waits for new devices
+    """
+    Dial: _grpc.StreamStreamMultiCallable[_agent_pb2.DialInput, _agent_pb2.DialOutput]
+    """one TCP connection inside of the guest"""
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.CreateContainerReply]
     """-- container ------------------------------------------------------------------------------------"""
     StartContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]
@@ -86,6 +92,12 @@ class AgentAsyncStub(AgentStub):
     SetClock: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetClockRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Events: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Event]  # type: ignore[assignment]
     """until the channel closes; one subscriber"""
+    UpdateNetwork: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateNetworkRequest, _agent_pb2.Empty]  # type: ignore[assignment]
+    """-- network --------------------------------------------------------------------------------------
+    all there is from now on; waits for new devices
+    """
+    Dial: _aio.StreamStreamMultiCallable[_agent_pb2.DialInput, _agent_pb2.DialOutput]  # type: ignore[assignment]
+    """one TCP connection inside of the guest"""
     CreateContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.CreateContainerReply]  # type: ignore[assignment]
     """-- container ------------------------------------------------------------------------------------"""
     StartContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -154,6 +166,24 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.Event], _abc.AsyncIterator[_agent_pb2.Event]]:
         """until the channel closes; one subscriber"""
+
+    @_abc_1.abstractmethod
+    def UpdateNetwork(
+        self,
+        request: _agent_pb2.UpdateNetworkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
+        """-- network --------------------------------------------------------------------------------------
+        all there is from now on; waits for new devices
+        """
+
+    @_abc_1.abstractmethod
+    def Dial(
+        self,
+        request_iterator: _MaybeAsyncIterator[_agent_pb2.DialInput],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.DialOutput], _abc.AsyncIterator[_agent_pb2.DialOutput]]:
+        """one TCP connection inside of the guest"""
 
     @_abc_1.abstractmethod
     def CreateContainer(

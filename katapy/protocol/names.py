@@ -40,5 +40,8 @@ GUEST_MACHINE_ID = "/run/katapy/machine-id"
 GUEST_CGROUP_ROOT = "/katapy"
 """Parent cgroup (v2, in the guest) of all containers; a container's cgroupsPath is `/katapy/<id>`."""
 
+GUEST_NETNS = "/run/katapy/netns"
+"""The pod's network namespace in the guest: every container's, never the agent's."""
+
 INIT_EXEC_ID = ""
 """The exec id that means a container's init process."""

@@ -4,6 +4,7 @@ What changes, and why:
 - root.path and sources of bind mounts become paths below the pod's share (names.GUEST_SHARED);
 - a bind on /dev/shm of a host tmpfs becomes a tmpfs of that size in the guest: memory can't be shared with the host;
 - paths of namespaces go: a host's namespace means nothing in the guest, what they stand for is arranged by the sandbox;
+- the network namespace is the pod's in the guest, which the agent has made and which gets the pod's interfaces;
 - hooks but startContainer go: the host runs them (katapy/sandbox/hooks.py);
 - security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall
   (docs/limitations.md);
@@ -89,4 +90,4 @@ def _namespace(namespace: Json) -> Json:
     kind, path = namespace["type"], namespace.get("path")
     if path and kind in _FOREIGN_NAMESPACES:
         raise Unsupported(f"joining the {kind} namespace {path} is not supported: it is outside the virtual machine")
-    return {"type": kind}
+    return {"type": kind, "path": names.GUEST_NETNS} if kind == "network" else {"type": kind}

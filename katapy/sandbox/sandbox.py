@@ -23,6 +23,7 @@ from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.container import Attachment, Container, Started
 from katapy.sandbox.lifecycle import Status
+from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
 from katapy.sandbox.timings import Timings
 
@@ -52,6 +53,7 @@ class Sandbox:
         vm: Vm,
         secret: str,
         timings: Timings,
+        network: PodNetwork,
         on_change: Callable[[Container], None],
         release_host: Callable[[], None],
     ) -> None:
@@ -64,6 +66,7 @@ class Sandbox:
         self._secret = secret
         self._on_change = on_change
         self._release_host = release_host
+        self.network = network
         self._channel: grpc.aio.Channel | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._subscribers: set[asyncio.Queue[str]] = set()
@@ -85,6 +88,7 @@ class Sandbox:
         self.timings.mark("qemu")
         await self._vm.agent_ready(deadline - time.monotonic())
         self.timings.mark("agent port")
+        await self.network.prepare()
         with short_name(self._vm.agent_socket) as socket:
             self._channel = open_channel(socket)
             agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
@@ -154,7 +158,9 @@ class Sandbox:
     async def create(self, plan: ContainerPlan, attachment: Attachment) -> Container:
         """Creates a container; `attachment` is taken over or closed. A failure leaves nothing of it."""
         with attachment:
-            container = Container(plan, await self._ready(), self._on_change)
+            agent = await self._ready()
+            await self._while_alive(self.network.attach(agent, attachment.pid))
+            container = Container(plan, agent, self._on_change)
             await self._while_alive(container.create(attachment))
         self.containers[plan.id] = container
         self.timings.mark("container created")
@@ -291,6 +297,7 @@ class Sandbox:
         await self._vm.wait()
         if self._channel is not None:
             await self._channel.close(None)
+        self.network.close()
         self._release_host()
 
 

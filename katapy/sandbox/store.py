@@ -15,6 +15,8 @@ from katapy.oci.ids import check_id
 VERSION = 1
 STATE_FILE = "state.json"
 CONTROL_SOCKET = "control.sock"
+NETWORK = "network"
+"""A file: what a killed supervisor leaves in the pod's network namespace (network/leftovers)."""
 PROC_VIEW = "proc"
 """A directory: what the stand-in shows as its /proc (sandbox/proc_view)."""
 MAX_STATE = 16 * 1024 * 1024

@@ -10,6 +10,7 @@ from katapy.agent_client.stdio import Descriptors as Stdio
 from katapy.control.messages import Fields
 from katapy.control.server import Descriptors, Operation
 from katapy.errors import UsageError
+from katapy.protocol import agent_pb2 as pb
 from katapy.sandbox.container import Attachment
 from katapy.sandbox.plan import ContainerPlan
 from katapy.sandbox.sandbox import Sandbox
@@ -67,6 +68,7 @@ class Handlers:
 
     async def start(self, fields: Fields, _: Descriptors) -> Fields:
         container = self._sandbox.container(_text(fields, "id"))
+        await self._sandbox.call(self._sandbox.network.update())  # engines may have added interfaces since `create`
         await self._sandbox.call(container.start())
         return {}
 
@@ -102,14 +104,18 @@ class Handlers:
 
     async def stats(self, fields: Fields, _: Descriptors) -> Fields:
         container = self._sandbox.container(_text(fields, "id"))
-        return {"stats": stats.runc_stats(await self._sandbox.call(container.stats()))}
+        reply = await self._sandbox.call(container.stats())
+        return {"stats": self._statistics(reply)}
+
+    def _statistics(self, reply: pb.StatsReply) -> Fields:
+        return stats.runc_stats(reply, self._sandbox.network.counters())
 
     async def events(self, fields: Fields, _: Descriptors) -> AsyncGenerator[Fields, None]:
         """Statistics every `interval_s` seconds and OOM kills as they happen, until the container ends."""
         container = self._sandbox.container(_text(fields, "id"))
         interval = _number(fields, "interval_s", 1, 86400)
         async for kind, data in self._sandbox.events(container, interval):
-            yield {"type": kind, "id": container.id, **({"data": stats.runc_stats(data)} if data is not None else {})}
+            yield {"type": kind, "id": container.id, **({} if data is None else {"data": self._statistics(data)})}
 
     async def delete(self, fields: Fields, _: Descriptors) -> Fields:
         await self._sandbox.delete(_text(fields, "id"), bool(fields.get("force")))

@@ -16,6 +16,7 @@ from katapy.sandbox import store
 from katapy.sandbox.container import Container
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.machine import Machine, share_container
+from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.proc_view import ProcView
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
@@ -92,6 +93,12 @@ class Loop:
             self._machine.vm,
             self._machine.secret,
             Timings(self._task.origin),
+            PodNetwork(
+                self._machine.vm,
+                dict(self._task.plan.container.namespaces).get("network"),
+                f"{self._task.directory}/{store.NETWORK}",
+                self._task.config.timeouts.boot_s,
+            ),
             self._save,
             self._release,
         )

@@ -5,10 +5,12 @@ lists are cut, strings are cut and stripped.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from katapy.agent_client.text import printable
+from katapy.linux.rtnetlink import COUNTERS
 from katapy.protocol import agent_pb2 as pb
 
 Json = dict[str, Any]
@@ -19,6 +21,8 @@ _MAX_NAME = 64
 _MAX_ENTRIES = 256
 """Of any list: memory.stat has some fifty, and a machine has few disks."""
 _MAX_CPUS = 4096
+_GO_NAMES = {name: name.title().replace("_", "") for name in ("name", *COUNTERS)}
+"""runc's structure for an interface has no names for JSON, so it has Go's."""
 
 
 def process(entry: pb.Process) -> Json:
@@ -34,9 +38,9 @@ def process(entry: pb.Process) -> Json:
     }
 
 
-def runc_stats(reply: pb.StatsReply) -> Json:
+def runc_stats(reply: pb.StatsReply, interfaces: Sequence[Mapping[str, int | str]] = ()) -> Json:
     """The `data` of runc's stats event; fields that a guest with cgroup v2 can't know are zero or empty, as runc's
-    are."""
+    are. `interfaces`: what the host has counted."""
     return {
         "cpu": {
             "usage": {
@@ -63,7 +67,7 @@ def runc_stats(reply: pb.StatsReply) -> Json:
             for size, h in islice(reply.hugetlb.items(), _MAX_ENTRIES)
         },
         "intel_rdt": {},
-        "network_interfaces": None,
+        "network_interfaces": [{_GO_NAMES[k]: v for k, v in i.items()} for i in interfaces] or None,
     }
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,15 @@ from katapy.agent_client.stdio import Descriptors as Stdio
 from katapy.config import Config, Timeouts
 from katapy.control import messages
 from katapy.control.server import Descriptors
-from katapy.errors import KatapyError
+from katapy.errors import HostError, KatapyError
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport, VmExit
+from katapy.linux.rtnetlink import COUNTERS, Link
+from katapy.network.loopback import Loopback
+from katapy.network.pod import PodNamespace
+from katapy.network.scan import Found, Interface
 from katapy.sandbox.annotations import Sizing
 from katapy.sandbox.container import Attachment, Container
+from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import HostFacts, SandboxPlan, plan_container, plan_sandbox
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
@@ -93,6 +98,11 @@ class AgentVm:
 
     def send_boot_message(self, line: bytes) -> None: ...
 
+    async def plug_nic(self, tap: int, mac: str) -> str:
+        return "nic-1"
+
+    async def unplug_nic(self, card: str) -> None: ...
+
     async def pause(self) -> None: ...
 
     async def resume(self) -> None: ...
@@ -122,6 +132,43 @@ class AgentVm:
         assert self._process.stdout is not None
         self._process.stdout.close()
         shutil.rmtree(self._folder)
+
+
+class StillNamespace(PodNamespace):
+    """A namespace with one interface in which nothing changes: a real one takes root."""
+
+    def __init__(self) -> None:
+        self._fd, self._writer = os.pipe()
+
+    def scan(self) -> Found:
+        link = Link(2, "eth0", 1, 1, b"\2\0\0\0\0\1", 1500, "veth", 0, 0, (0,) * len(COUNTERS))
+        return Found((Interface(link, ()),), (), (), ())
+
+    def open_loopback(self) -> Loopback:
+        raise HostError("not here")
+
+    def raise_loopback(self) -> None: ...
+
+    def changes_fd(self) -> int:
+        return self._fd
+
+    def join(self, link: Link) -> int:
+        return os.open("/dev/null", os.O_RDWR)
+
+    def part(self, index: int, warn: Callable[[str], None]) -> None: ...
+
+    def close(self, warn: Callable[[str], None]) -> None:
+        for fd in {self._fd, self._writer} - {-1}:
+            os.close(fd)
+        self._fd = self._writer = -1
+
+
+class OneInterface(PodNetwork):
+    def __init__(self, vm: "AgentVm", limit_s: float) -> None:
+        super().__init__(vm, "/nowhere", "/nowhere", limit_s)
+
+    def _open(self, path: str) -> PodNamespace:
+        return StillNamespace()
 
 
 @dataclass
@@ -261,7 +308,9 @@ async def besieged(attack: str, method: str = "", config: Config = CONFIG) -> As
     def release() -> None:
         host.released += 1
 
-    sandbox = Sandbox(plan, config, vm, "secret" * 8, Timings(0.0), save, release)
+    sandbox = Sandbox(
+        plan, config, vm, "secret" * 8, Timings(0.0), OneInterface(vm, config.timeouts.boot_s), save, release
+    )
     host = Host(sandbox, vm, plan, accidents)
     try:
         yield host

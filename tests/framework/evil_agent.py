@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from framework.evil_bytes import serve_raw
+from framework.evil_dials import DialsHonestly
 from framework.evil_lies import MIB, Answer, HonestAgent, OneMethod
 from framework.evil_names import NamesThings, RefusesWithNames
 
@@ -20,15 +21,17 @@ SERVICE = "katapy.agent.v1.Agent"
 STREAMS = {"Events": "unary_stream", "Stdio": "stream_stream"}
 EMPTY_METHODS = (
     "CreateSandbox", "DestroySandbox", "ReseedRng", "SetClock", "StartContainer", "PauseContainer", "ResumeContainer",
-    "UpdateContainer", "RemoveContainer",
+    "UpdateContainer", "RemoveContainer", "UpdateNetwork",
 )  # fmt: skip
 ANSWERS = ("Hello", "CreateContainer", "Stats", "ListProcesses", "Exec", "Signal", "Wait")
+DIAL = {"Dial": "stream_stream"}
+"""Not a step of a container's life: tests/security/test_dials.py asks for it."""
 METHODS = (*EMPTY_METHODS, *ANSWERS, *STREAMS)
 
 
 def attack(name: str) -> HonestAgent:
     """An agent of the class that has this name. Raises LookupError."""
-    kinds: list[type[HonestAgent]] = [HonestAgent, NamesThings, RefusesWithNames]
+    kinds: list[type[HonestAgent]] = [HonestAgent, DialsHonestly, NamesThings, RefusesWithNames]
     for kind in kinds:
         if kind.__name__ == name:
             return kind()
@@ -41,8 +44,8 @@ def _bytes(answer: Answer) -> bytes:
 
 
 def _handler(agent: HonestAgent, method: str) -> Any:
-    if method in STREAMS:
-        make = getattr(grpc, f"{STREAMS[method]}_rpc_method_handler")
+    if kind := {**STREAMS, **DIAL}.get(method):
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(getattr(agent, method), None, _bytes)
 
     async def call(request: bytes, context: Any) -> Answer:
@@ -58,7 +61,7 @@ async def serve(path: str, agent: HonestAgent) -> None:
         ("grpc.max_metadata_size", 64 * MIB),
     )
     agent.server = grpc.aio.server(options=options, compression=agent.compression)
-    handlers = {method: _handler(agent, method) for method in METHODS}
+    handlers = {method: _handler(agent, method) for method in (*METHODS, *DIAL)}
     agent.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     agent.server.add_insecure_port(f"unix:{path}")
     await agent.server.start()

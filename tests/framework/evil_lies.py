@@ -71,6 +71,11 @@ class HonestAgent:
         await asyncio.Event().wait()
         yield pb.Event()
 
+    async def Dial(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Answer]:
+        """Nobody listens."""
+        await context.abort(grpc.StatusCode.NOT_FOUND, "nobody listens")
+        yield b""
+
 
 def exited(status: int) -> pb.StdioOutput:
     return pb.StdioOutput(exited=pb.WaitReply(status=status))

@@ -29,8 +29,12 @@ _LIMITS_OF_HOST_RUNTIMES = '\n[containers]\ndefault_ulimits = ["nofile=1024:1024
 class Podman:
     """One Podman with one image. `close` takes away all that it left on the host."""
 
-    def __init__(self, folder: Path, config: str, runtime: Runtime, cgroup: str, guest: bool) -> None:
-        """config: text of the shipped configuration, in which the path of the runtime is replaced."""
+    def __init__(
+        self, folder: Path, config: str, runtime: Runtime, cgroup: str, guest: bool, enter: Sequence[str] = ()
+    ) -> None:
+        """config: text of the shipped configuration, in which the path of the runtime is replaced. enter: words before
+        the command, such as nsenter's."""
+        self._enter = tuple(enter)
         self.folder = folder
         self.runtime = runtime
         self.cgroup = cgroup
@@ -49,7 +53,7 @@ class Podman:
         paths = {"root": "root", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "net"}
         flags = [f"--{flag}={self.folder / name}" for flag, name in paths.items()]
         flags += ["--cgroup-manager=cgroupfs", "--events-backend=file", f"--runtime={self._runtime_flag}"]
-        return ["podman", *flags, *(str(a) for a in args)]
+        return [*self._enter, "podman", *flags, *(str(a) for a in args)]
 
     def __call__(self, *args: Arg, input: bytes = b"", timeout: float = CALL_S) -> Result:
         """A command of Podman to its end; stdin holds `input` and then ends."""

@@ -23,6 +23,7 @@ from framework import processes
 from framework.bundle import Bundle, make_bundle
 from framework.runtime import Runtime
 from perf import measure
+from perf.network import measure_network
 from perf.report import Report, Series
 
 OUTPUT_MIB = 64
@@ -77,6 +78,9 @@ def _measure_all(report: Report, katapy: Runtime, runc: Runtime | None, folder: 
     idle = make_bundle(folder / "idle")
     for runtime in filter(None, (katapy, runc)):
         _running(report, runtime, idle, runs)
+    for runtime in filter(None, (katapy, runc)):
+        _say(f"{runtime.name}: network")
+        measure_network(report, runtime, runtime.name, folder / f"network-{runtime.name}", min(runs, 3))
     _output(report, katapy, runc, make_bundle(folder / "output", measure.output_command(OUTPUT_MIB)), min(runs, 3))
     bare = report.series("bare python", "-I -S -c pass", "ms")
     for _ in range(runs * 5):

@@ -7,6 +7,7 @@ import grpc
 from katapy.agent.machine import Machine
 from katapy.agent.service.container import ContainerCalls
 from katapy.agent.service.gate import Gate
+from katapy.agent.service.network import NetworkCalls
 from katapy.agent.service.process import ProcessCalls
 from katapy.agent.service.sandbox import SandboxCalls
 from katapy.agent.service.stdio import StdioCalls
@@ -23,7 +24,7 @@ OPTIONS = (
 
 
 class AgentService(  # type: ignore[misc]  # the stub wants generators where grpc.aio takes context.write as well
-    SandboxCalls, ContainerCalls, ProcessCalls, StdioCalls, agent_pb2_grpc.AgentServicer
+    SandboxCalls, NetworkCalls, ContainerCalls, ProcessCalls, StdioCalls, agent_pb2_grpc.AgentServicer
 ):
     def __init__(self, machine: Machine) -> None:
         self.machine = machine

@@ -15,6 +15,7 @@ from katapy.hypervisor.qemu.bootport import BootPort
 from katapy.hypervisor.qemu.console import OutputLog
 from katapy.hypervisor.qemu.descriptors import HostEnds
 from katapy.hypervisor.qemu.monitor import Monitor
+from katapy.hypervisor.qemu.slots import Slots
 from katapy.hypervisor.vm import Transport, VmExit, VmSpec
 from katapy.linux.process import Spawned
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
+    from katapy.hypervisor.qemu.nics import Nics
     from katapy.hypervisor.qemu.qmp import QmpChannel
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ class QemuVm:
         self._stderr = OutputLog()
         self._boot = BootPort()
         self._qmp: QmpChannel | None = None
+        self._nics: Nics | None = None
+        self._slots = Slots()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exit: asyncio.Task[VmExit] | None = None
         self._killed = False
@@ -128,6 +132,14 @@ class QemuVm:
 
     # -- life -------------------------------------------------------------------------------------------------------
 
+    async def plug_nic(self, tap: int, mac: str) -> str:
+        """See vm.Vm."""
+        return await self._cards().plug(tap, mac)
+
+    async def unplug_nic(self, card: str) -> None:
+        """See vm.Vm."""
+        await self._cards().unplug(card)
+
     async def pause(self) -> None:
         """Stops the vCPUs. Raises HypervisorError."""
         await self._channel().execute("stop")
@@ -168,6 +180,14 @@ class QemuVm:
         if self._qmp is None:
             raise HypervisorError("qemu's control channel is not connected")
         return self._qmp
+
+    def _cards(self) -> Nics:
+        """Imported late: QMP is."""
+        from katapy.hypervisor.qemu.nics import Nics
+
+        if self._nics is None:
+            self._nics = Nics(self._channel(), self._slots)
+        return self._nics
 
     def _watch(self) -> asyncio.Task[VmExit]:
         """Readers of the running loop, and the task that notices QEMU's end; made by the first who asks."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from qemu.qmp import QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
-from katapy.errors import HypervisorError
+from katapy.errors import HypervisorError, Timeout
 
 _PAUSED = "paused"
 
@@ -28,6 +28,7 @@ class QmpChannel:
         self.panicked = False
         self.agent_open = asyncio.Event()
         self._agent_port = agent_port
+        self._removals: dict[str, asyncio.Event] = {}
         self._client = QMPClient("katapy")
         # A filter that keeps nothing: the client's queue and history of events would grow with the guest's activity.
         self._client.events.event_filter = self._on_event
@@ -45,6 +46,26 @@ class QmpChannel:
             return await self._client.execute(command, dict(arguments or {}))
         except (QMPError, OSError) as e:
             raise HypervisorError(f"qemu refused {command}: {e}") from e
+
+    async def send_descriptor(self, name: str, fd: int) -> None:
+        """QEMU has a copy of `fd` then, under that name. Raises HypervisorError."""
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as e:
+            raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
+        await self.execute("getfd", {"fdname": name})
+
+    async def remove_device(self, device: str, limit_s: float) -> None:
+        """Returns when the guest has let it go. Raises Timeout if it does not, HypervisorError."""
+        gone = self._removals.setdefault(device, asyncio.Event())
+        try:
+            await self.execute("device_del", {"id": device})
+            async with asyncio.timeout(limit_s):
+                await gone.wait()
+        except TimeoutError as e:
+            raise Timeout(f"the guest does not let go of {device}", limit_s) from e
+        finally:
+            del self._removals[device]
 
     async def watch_agent_port(self, chardev: str) -> None:
         """Sets `agent_open` also when the guest opened the port before anybody listened."""
@@ -72,6 +93,8 @@ class QmpChannel:
                 self.shutdown_reason = str(details.get("reason", "unknown"))[:100]
             case "GUEST_PANICKED":
                 self.panicked = True
+            case "DEVICE_DELETED" if (removal := self._removals.get(str(details.get("device")))) is not None:
+                removal.set()
             case "VSERPORT_CHANGE" if details.get("id") == self._agent_port:
                 if details.get("open"):
                     self.agent_open.set()

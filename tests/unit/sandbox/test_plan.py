@@ -7,6 +7,7 @@ import pytest
 
 from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.protocol import names
 from katapy.sandbox.annotations import MEMORY_MIB, VCPUS, Sizing, sizing
 from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
 from katapy.sandbox.sources import Source, SourceKind
@@ -81,9 +82,13 @@ def test_there_is_a_cgroup_namespace_and_only_one() -> None:
         assert guest(spec(namespaces=namespaces))["linux"]["namespaces"] == [{"type": "cgroup"}]
 
 
-def test_namespace_paths_do_not_reach_the_guest() -> None:
+def test_namespace_paths_of_the_host_do_not_reach_the_guest() -> None:
     document = spec(namespaces=[{"type": "network", "path": "/run/netns/x"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}])
-    assert guest(document)["linux"]["namespaces"] == [{"type": "network"}, {"type": "ipc"}, {"type": "cgroup"}]
+    assert guest(document)["linux"]["namespaces"] == [
+        {"type": "network", "path": names.GUEST_NETNS},
+        {"type": "ipc"},
+        {"type": "cgroup"},
+    ]
     assert container(document).namespaces == (("network", "/run/netns/x"), ("ipc", "/proc/1/ns/ipc"))
 
 

@@ -1,0 +1,109 @@
+"""Podman's networks (netavark, aardvark-dns): addresses, names, published ports. In a namespace that plays the host."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from framework.fixtures import CHECKOUT, HOST_RUNTIMES
+from framework.leaks import Scope
+from framework.network import Namespace
+from framework.podman import IMAGE, Box, Podman
+from framework.processes import descendants
+from framework.runtime import Runtime
+from framework.wait import wait_for
+
+NETWORK, SECOND = "first", "second"
+HOST_PORT = 8090
+SERVER = ("nc", "-ll", "-p", "8080", "-e", "cat")
+SLOW_S = 90.0
+CONFIG = (CHECKOUT / "configs/podman/katapy.conf").read_text() + '\n[network]\nnetwork_backend = "netavark"\n'
+
+
+@pytest.fixture(scope="module")
+def netavark_is_installed(podman_is_installed: None) -> None:
+    """As podman_is_installed."""
+    present = [os.path.exists(f"/usr/lib/podman/{name}") for name in ("netavark", "aardvark-dns")]
+    if not all(present) and os.environ.get("CI") == "true":
+        pytest.fail("not installed: netavark, aardvark-dns")
+    if not all(present):
+        pytest.skip("not installed: netavark, aardvark-dns")
+
+
+@pytest.fixture(scope="module")
+def world(netavark_is_installed: None, scope: Scope, no_leaks_of_the_module: None) -> Iterator[Namespace]:
+    made = Namespace(f"{scope.token}-host")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def podman(world: Namespace, module_runtime: Runtime, scope: Scope) -> Iterator[Podman]:
+    """With two networks of its own."""
+    guest = module_runtime.name not in HOST_RUNTIMES
+    folder = scope.root / "podman"
+    cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
+    made = Podman(folder, CONFIG, module_runtime, cgroup, guest, enter=["nsenter", f"--net={world.path}"])
+    try:
+        for name, subnet in ((NETWORK, "10.87.7.0/24"), (SECOND, "10.87.8.0/24")):
+            made("network", "create", f"--subnet={subnet}", name).ok()
+        yield made
+    finally:
+        made.close()
+        wait_for("aardvark-dns has ended", lambda: not dns_servers(), SLOW_S)
+        shutil.rmtree(folder)
+
+
+def dns_servers() -> list[int]:
+    return [p.pid for p in descendants(os.getpid()) if "aardvark-dns" in p.command]
+
+
+@pytest.fixture(scope="module")
+def server(podman: Podman, world: Namespace) -> Box:
+    flags = ("--name=server", f"--publish={HOST_PORT}:8080")
+    made = Box(podman, podman.run("-d", *flags, IMAGE, *SERVER, network=NETWORK).ok().out.strip())
+    made.sh("until nc -w 20 127.0.0.1 8080 </dev/null; do sleep 0.1; done")
+    return made
+
+
+def test_the_container_has_the_address_that_podman_tells(server: Box) -> None:
+    address = server.inspect(f"NetworkSettings.Networks.{NETWORK}.IPAddress")
+    assert address.startswith("10.87.7.")
+    assert f"inet {address}/24" in server.sh("ip addr show eth0")
+    assert "default via 10.87.7.1 dev eth0" in server.sh("ip route")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.87.7.1"])
+def test_a_published_port_leads_to_the_container(server: Box, world: Namespace, address: str) -> None:
+    with world.socket() as client:
+        client.connect((address, HOST_PORT))
+        client.sendall(b"through the port")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b"through the port"
+
+
+def test_containers_find_each_other_by_name(server: Box, podman: Podman) -> None:
+    script = "echo by name | nc -w 30 server 8080; cat /etc/resolv.conf"
+    said = podman.run("--rm", IMAGE, "sh", "-c", script, network=NETWORK).ok().out
+    assert said.startswith("by name\n")
+    assert "nameserver 10.87.7.1" in said
+
+
+def test_a_network_is_connected_and_disconnected_while_the_container_runs(server: Box, podman: Podman) -> None:
+    podman("network", "connect", SECOND, server.id).ok()
+    wait_for("the guest has the second network", lambda: "inet 10.87.8." in server.sh("ip addr"), SLOW_S)
+    podman("network", "disconnect", SECOND, server.id).ok()
+    wait_for("it has gone", lambda: "eth1" not in server.sh("ls /sys/class/net"), SLOW_S)
+
+
+@pytest.mark.guest
+def test_removing_what_is_left_of_a_killed_supervisor(podman: Podman) -> None:
+    box = Box(podman, podman.run("-d", IMAGE, "sleep", "1000000", network=NETWORK).ok().out.strip())
+    state = json.loads((podman.runtime.root / box.id / "state.json").read_text())
+    os.kill(state["supervisor_pid"], signal.SIGKILL)
+    wait_for("podman knows it", lambda: box.inspect("State.Running") == "false", SLOW_S)
+    box("rm", "-f").ok()
