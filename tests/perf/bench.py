@@ -1,8 +1,9 @@
 """`make bench`: what the design promises, measured here and now, beside runc on the same bundle in the same run.
 
-    python tests/perf/bench.py [--runs N] [--json FILE] [--katapy PATH]
+    python tests/perf/bench.py [--runs N] [--row N] [--only PART] [--json FILE] [--output FOLDER] [--katapy PATH]
 
-Prints medians and spreads (min, p90) and the budgets of the design; writes everything as JSON. It asserts nothing:
+Prints medians and spreads (min, p90) and the budgets of the design; writes everything as JSON, a table in Markdown and
+two plots (phases of a start, memory of a pod) to build/bench. It asserts nothing:
 figures of a busy machine are no test. Needs root; runc is left out, and named, where it is not installed.
 """
 
@@ -22,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from framework import processes
 from framework.bundle import Bundle, make_bundle
 from framework.runtime import Runtime
-from perf import measure
+from perf import measure, starts
 from perf.network import measure_network
 from perf.report import Report, Series
 
 OUTPUT_MIB = 64
+PARTS = ("verbs", "starts", "many", "row", "memory", "files")
 LAUNCHER = Path(sys.executable).with_name("katapy")
 
 
@@ -41,11 +43,18 @@ def main() -> int:
         if runc is None:
             print("runc is not installed: katapy is measured alone", file=sys.stderr)
         try:
-            _measure_all(report, katapy, runc, folder, options.runs)
+            if options.only in ("", "verbs"):
+                _measure_all(report, katapy, runc, folder, options.runs)
+            _starts(report, katapy, folder, options)
         finally:
             for runtime in filter(None, (katapy, runc)):
                 runtime.cleanup()
     print(report.table())
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in {"table.md": report.markdown(), **starts.charts(report)}.items():
+        (folder / file).write_text(content)
+    print(f"\n{folder}: table.md, phases.svg, memory.svg", file=sys.stderr)
     if options.json:
         Path(options.json).write_text(json.dumps(report.document(), indent=2) + "\n")
     return 0
@@ -56,6 +65,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=int, default=5, help="cold boots (default: 5); short verbs run five times as often"
     )
+    parser.add_argument("--row", type=int, default=100, help="starts in a row (default: 100)")
+    parser.add_argument("--only", choices=["", *PARTS], default="", help="one part instead of all")
+    parser.add_argument("--output", default="build/bench", help="folder of table and plots (default: build/bench)")
     parser.add_argument("--json", metavar="FILE", default="", help="write all figures to this file")
     parser.add_argument("--katapy", type=Path, default=LAUNCHER, help="the katapy to measure (default: the checkout's)")
     return parser.parse_args()
@@ -73,8 +85,6 @@ def _host(katapy: Path) -> dict[str, object]:
 
 
 def _measure_all(report: Report, katapy: Runtime, runc: Runtime | None, folder: Path, runs: int) -> None:
-    hello = make_bundle(folder / "hello", ["echo", "hello"])
-    _cold(report, katapy, runc, hello, runs)
     idle = make_bundle(folder / "idle")
     for runtime in filter(None, (katapy, runc)):
         _running(report, runtime, idle, runs)
@@ -91,19 +101,30 @@ def _say(what: str) -> None:
     print(f"  {what} ...", file=sys.stderr, flush=True)
 
 
-def _cold(report: Report, katapy: Runtime, runc: Runtime | None, bundle: Bundle, runs: int) -> None:
-    """From the call of `run` to the first byte of output, with the milestones between."""
-    for n in range(runs):
-        _say(f"cold start {n + 1} of {runs}")
-        start = measure.first_byte(katapy, bundle)
-        report.series("katapy", "run to first byte", "s").add(start.first_byte)
-        report.series("katapy", "run to exit", "s").add(start.exit)
-        for phase, seconds in start.phases.items():
-            report.series("katapy", f"  phase: {phase}", "s").add(seconds)
-        if runc is not None:
-            start = measure.first_byte(runc, bundle)
-            report.series("runc", "run to first byte", "s").add(start.first_byte)
-            report.series("runc", "run to exit", "s").add(start.exit)
+def _starts(report: Report, katapy: Runtime, folder: Path, options: argparse.Namespace) -> None:
+    """What a start takes, beside the host's runtimes; a template is made before, and not counted."""
+    hello, idle = make_bundle(folder / "hello", ["echo", "hello"]), make_bundle(folder / "sleeper")
+    compared = {"cold": katapy, "template": katapy, **starts.hosts(folder)}
+    _say("template")
+    katapy.run(hello).ok()
+    wanted = {options.only} if options.only else set(PARTS)
+    for name, runtime in compared.items():
+        if "starts" in wanted:
+            _say(f"{name}: single starts")
+            starts.one_by_one(report, name, runtime, hello, options.runs)
+        if "many" in wanted and name != "cold":
+            for count in (1, 10, 20):
+                _say(f"{name}: {count} at once")
+                starts.at_once(report, name, runtime, hello, count)
+        if "row" in wanted and name != "cold":
+            _say(f"{name}: {options.row} in a row")
+            starts.in_a_row(report, name, runtime, hello, options.row)
+        if "memory" in wanted and runtime is katapy:
+            _say(f"{name}: memory of live pods")
+            starts.live(report, name, runtime, idle, [1] if name == "cold" else [1, 10, 20])
+        if "files" in wanted and name != "cold":
+            _say(f"{name}: files")
+            starts.file_io(report, name, runtime, idle, min(options.runs, 3))
 
 
 def _running(report: Report, runtime: Runtime, bundle: Bundle, runs: int) -> None:

@@ -1,7 +1,10 @@
 """Series of figures, their medians and spreads, and the budgets they are held against. Pure."""
 
+import os
 import statistics
 from dataclasses import dataclass, field
+
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(slots=True)
@@ -50,6 +53,12 @@ BUDGETS = (
     Budget("stand-in <= 4 MB", "katapy", "PSS of stand-in", 4),
     Budget("own CPU of create <= 0.4 s", "katapy", "CPU of create besides QEMU", 0.4),
     Budget("stdout >= 20 MB/s (TCG)", "katapy", "stdout", 20, at_least=True),
+    Budget("first answer: template <= 0.10 x cold", "template", "first answer", 0.10, ("cold", "first answer")),
+    Budget("run true: template <= 0.25 x cold", "template", "run to exit", 0.25, ("cold", "run to exit")),
+    Budget("10 at once <= 1.2 x 10/cores x one", "template", "10 at once", 12 / CORES, ("template", "run to exit")),
+    Budget("drift in a row <= 10 %", "template", "drift of the last fifth", 10),
+    Budget("PSS of one more pod <= 0.5 x cold", "template", "PSS of one more pod", 0.5, ("cold", "PSS per pod of 1")),
+    Budget("PSS of one more pod <= 100 MB", "template", "PSS of one more pod", 100),
 )
 
 
@@ -66,6 +75,23 @@ class Report:
 
     def _measured(self) -> list[Series]:
         return [s for s in self._series.values() if s.values]
+
+    def of(self, who: str) -> list[Series]:
+        """What was measured of one of them, in order."""
+        return [s for s in self._measured() if s.who == who]
+
+    def markdown(self) -> str:
+        """One table, a column for each of those that were compared; then the budgets."""
+        names = list(dict.fromkeys(s.who for s in self._measured()))
+        whats = list(dict.fromkeys((s.what.strip(), s.unit) for s in self._measured()))
+        found = {(s.who, s.what.strip()): f"{s.median:.3g}" for s in self._measured()}
+        lines = ["| median | | " + " | ".join(names) + " |", "|---|---" + "|---" * len(names) + "|"]
+        for what, unit in whats:
+            cells = " | ".join(found.get((name, what), "") for name in names)
+            lines.append(f"| {what} | {unit} | {cells} |")
+        lines += ["", "| budget | figure | |", "|---|---|---|"]
+        lines += [f"| {text} | {value:.2f} | {'kept' if ok else '**missed**'} |" for text, value, ok in self.budgets()]
+        return "\n".join(lines) + "\n"
 
     def table(self) -> str:
         lines = [f"{'':<12} {'':<34} {'median':>10} {'min':>10} {'p90':>10}      n"]
