@@ -1,8 +1,8 @@
 """What a template does before it is saved, so that its clones have done it already. Runs in the agent.
 
 Every driver is loaded, every call that makes a container is made once, over gRPC: that imports what is imported late,
-fills the page cache with crun and its libraries, and warms the interpreter. At the end the machine is made small: what
-is free is filled with zeros, which the host does not save. A machine that is not sound never becomes a template.
+fills the page cache with crun and its libraries and nothing else, and warms the interpreter. At the end what is free is
+filled with zeros, which the host does not save. A machine that is not sound never becomes a template.
 """
 
 import asyncio
@@ -32,9 +32,10 @@ _RESERVE = 48 * 1024 * 1024
 async def rehearse(gate: Gate) -> None:
     """Raises AgentError if this machine can't be a template, OSError, grpc.RpcError."""
     await load_modules()
+    _drop_caches()
     await _make_a_container(gate)
     check_kernel()
-    _make_small()
+    _zero_free_memory()
 
 
 async def load_modules() -> None:
@@ -144,11 +145,14 @@ def _remove(root: str) -> None:
     os.rmdir(_FOLDER)
 
 
-def _make_small() -> None:
-    """Drops what can be read again, and fills free memory with zeros."""
+def _drop_caches() -> None:
+    """What the boot has read. What a container needs is read again by the one that follows, and stays for the clones."""
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
         file.write("3")
+
+
+def _zero_free_memory() -> None:
     with open("/proc/meminfo", encoding="ascii") as file:
         free = next(int(line.split()[1]) for line in file if line.startswith("MemFree:")) * 1024
     if free > _RESERVE:
