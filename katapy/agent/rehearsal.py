@@ -146,7 +146,7 @@ def _remove(root: str) -> None:
 
 
 def _drop_caches() -> None:
-    """What the boot has read. What a container needs is read again by the one that follows, and stays for the clones."""
+    """What the boot has read. What a container needs is read again by the one that follows, and stays."""
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
         file.write("3")
