@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 from framework import fixtures
+from hypothesis import HealthCheck, settings
 
 # Some tests run grpc in this process, later ones fork helpers from it. grpc's own fork handlers restart its poller in
 # the child, whose descriptors are closed by then: it aborts. katapy itself forks before it imports grpc.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# How long an example takes tells how busy the machine is, not whether the code is right.
+settings.register_profile("katapy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("katapy")
+
 
 TESTS = Path(__file__).resolve().parent
 TIERS_WITH_ROOT = ("host", "vm", "engines", "perf")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from katapy.hypervisor.qemu import memory
@@ -23,7 +23,6 @@ def _file() -> int:
 
 
 @pytest.mark.parametrize("copy", [memory.copy, memory.copy_without_zeros])
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(pieces)
 def test_every_byte_arrives(copy: Copy, written: list[tuple[int, bytes, int]]) -> None:
     source, target = _file(), _file()
