@@ -40,8 +40,8 @@ class StandinSpec:
     """What the stand-in shows of the container. A plain class: `exec` is called often, and dataclasses cost 7 ms.
 
     name: argv[0], for `ps` on the host. namespaces: (type, path or None for a new one). mounts: the mount namespace
-    it starts in, None for the caller's. rootfs: host path or None. proc: directory that is shown as its /proc.
-    terminal: descriptor of the terminal that becomes its controlling one, or None.
+    it starts in, None for a copy of the caller's. rootfs: host path or None. proc: directory that is shown as its
+    /proc. terminal: descriptor of the terminal that becomes its controlling one, or None.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ def _child(
             from katapy.linux import namespaces
 
             namespaces.set_controlling_terminal(spec.terminal)
-        if spec.mounts is not None or spec.namespaces:
+        if spec.mounts is not None or spec.rootfs is not None or spec.namespaces:
             _enter(spec)
         control.send(_READY)
         if control.recv(16):
@@ -147,6 +147,8 @@ def _enter(spec: StandinSpec) -> None:
 
     if spec.mounts is not None:
         namespaces.join("mount", spec.mounts)
+    elif spec.rootfs is not None:
+        _leave_mounts()
     kinds = dict(spec.namespaces)
     for kind, path in kinds.items():
         if path is not None and kind in namespaces.JOINED:
@@ -156,11 +158,18 @@ def _enter(spec: StandinSpec) -> None:
         namespaces.set_hostname(spec.hostname)
 
 
-def _cover_root(rootfs: str, proc: str | None) -> None:
+def _leave_mounts() -> None:
+    """A copy of the mount namespace that follows the old one and shows it nothing."""
     from katapy.linux import mount, namespaces
 
     namespaces.unshare(["mount"])
     mount.mount("", "/", "", mount.MS_REC | mount.MS_SLAVE)
+
+
+def _cover_root(rootfs: str, proc: str | None) -> None:
+    from katapy.linux import mount
+
+    _leave_mounts()
     if proc is not None:
         _cover_proc(rootfs, proc)
     mount.mount(rootfs, "/", "", mount.MS_BIND | mount.MS_REC)

@@ -80,7 +80,7 @@ packages() {
     *) fail "this is not Debian 12 or 13: see README.md for what katapy needs" ;;
     esac
     install python3-venv mmdebstrap erofs-utils zstd debian-archive-keyring iproute2 podman conmon \
-        runc crun busybox-static make e2fsprogs iptables nftables netavark aardvark-dns containernetworking-plugins
+        catatonit containerd runc crun busybox-static make e2fsprogs iptables nftables netavark aardvark-dns containernetworking-plugins
 }
 
 environment() {

@@ -8,18 +8,20 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from katapy.agent import crun
+from katapy.agent import crun, namespaces
 from katapy.agent.cgroup import Cgroup
-from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, wants_terminal
+from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, shared_sources, wants_terminal
 from katapy.agent.launch import Process, launch
 from katapy.agent.lifecycle import Event, State, next_state
+from katapy.agent.memory_volumes import MemoryVolumes
 from katapy.agent.oom import OomWatch
 from katapy.agent.reaper import Reaper
 from katapy.agent.resources import plan_writes
-from katapy.errors import AlreadyExists, NotFound, SpecError, WrongStatus
+from katapy.errors import AlreadyExists, HostError, NotFound, SpecError, WrongStatus
+from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 
 FINISHED_EXECS = 128
@@ -72,6 +74,7 @@ class Containers:
         self._oom = oom
         self._on_exit = on_exit
         self._by_id: dict[str, Container] = {}
+        self.memory_volumes = MemoryVolumes()
 
     def get(self, container_id: str) -> Container:
         """Raises NotFound; also while the container is still being created."""
@@ -83,7 +86,7 @@ class Containers:
     def ids(self) -> list[str]:
         return [container.id for container in self._by_id.values() if container.state is not State.CREATING]
 
-    async def create(self, container_id: str, spec_json: bytes) -> Container:
+    async def create(self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = ()) -> Container:
         """crun create. Raises AlreadyExists, SpecError, AgentError; then nothing is left of it."""
         check_id("container id", container_id)
         spec = parse_object("config.json", spec_json)
@@ -92,6 +95,8 @@ class Containers:
         container = Container(container_id, Cgroup(cgroup_path(spec, container_id)))
         self._by_id[container_id] = container
         try:
+            self.memory_volumes.use(container_id, tmpfs)
+            enter_shares(spec)
             await self._create(container, spec, spec_json)
         except BaseException:
             await asyncio.shield(self._discard(container))
@@ -108,6 +113,11 @@ class Containers:
 
         scratch = f"{container.directory}/init"
         process = await launch(self._reaper, scratch, wants_terminal(spec.get("process")), arguments)
+        try:
+            namespaces.keep(container.id, process.pid)
+        except OSError as error:
+            process.close()
+            raise HostError(f"keep the namespaces of {container.id}: {error.strerror}") from error
         container.happened(Event.CREATED)
         self._oom.watch(container.id, container.cgroup)
         self._adopt(container, names.INIT_EXEC_ID, process)
@@ -220,6 +230,7 @@ class Containers:
     async def _discard(self, container: Container) -> None:
         """Removes whatever there is of it."""
         self._oom.unwatch(container.id)
+        namespaces.drop(container.id)
         try:
             if os.path.isdir(f"{crun.ROOT}/{container.id}"):
                 log = f"{container.directory}/delete.log"
@@ -230,7 +241,23 @@ class Containers:
                 process.close()
             container.processes.clear()
             _remove_directory(container.directory)
+            self.memory_volumes.drop(container.id)
             self._by_id.pop(container.id, None)
+
+
+def enter_shares(spec: Mapping[str, Any]) -> None:
+    """Has the kernel mount the shares that containers bind, here. Each is a mount of its own, made when it is first
+    entered: by crun, that would be in the container's mount namespace, and the next container would get another one."""
+    for source in shared_sources(spec):
+        with contextlib.suppress(OSError):  # a file; or crun will say what is wrong with it
+            os.close(os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def forget_files() -> None:
+    """Drops names and inodes that nobody uses: for each the host's server of the share holds a descriptor, and with it
+    the file system that an engine wants to take apart now."""
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write("2")
 
 
 def _remove_directory(path: str) -> None:

@@ -45,6 +45,13 @@ def cgroup_path(spec: Mapping[str, Any], container_id: str) -> str:
     return path
 
 
+def shared_sources(spec: Mapping[str, Any]) -> list[str]:
+    """Sources of its mounts that are in the pod's share."""
+    mounts = spec.get("mounts")
+    sources = [m.get("source") for m in mounts if isinstance(m, dict)] if isinstance(mounts, list) else []
+    return [s for s in sources if isinstance(s, str) and s.startswith(f"{names.GUEST_SHARED}/")]
+
+
 def check_sub_cgroup(path: str) -> None:
     """Raises SpecError unless `path` stays below the container's cgroup; empty is the container's cgroup itself."""
     if path and (os.path.isabs(path) or os.path.normpath(path) != path or path.split("/")[0] in (".", "..")):

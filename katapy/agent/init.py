@@ -71,7 +71,7 @@ def mount_early() -> None:
     for source, link in LINKS:
         if not os.path.lexists(link):
             os.symlink(source, link)
-    for directory in (names.GUEST_RUN, names.GUEST_CONTAINERS, names.GUEST_SHARED):
+    for directory in (names.GUEST_RUN, names.GUEST_CONTAINERS, names.GUEST_NAMESPACES, names.GUEST_SHARED):
         os.makedirs(directory, mode=0o711, exist_ok=True)
 
 

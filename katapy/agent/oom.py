@@ -39,6 +39,10 @@ class OomWatch:
             self._inotify.unwatch(entry[1])
             del self._kills[container_id]
 
+    def kills(self, container_id: str) -> int:
+        """How many are known of; those of a container that has ended are."""
+        return self._kills.get(container_id, 0)
+
     def check(self, container_id: str) -> None:
         """Tells the listener of kills that it does not know of."""
         entry = self._cgroups.get(container_id)

@@ -5,7 +5,7 @@ What comes back is a guest's word: texts are cut and stripped here, numbers are 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -103,10 +103,9 @@ class AgentClient:
         """The guest waits for devices that were plugged in, so this may take long."""
         await self._call(self._stub.UpdateNetwork, request, seconds)
 
-    async def create_container(self, container_id: str, spec_json: bytes) -> None:
-        await self._call(
-            self._stub.CreateContainer, pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json)
-        )
+    async def create_container(self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = ()) -> None:
+        request = pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json, tmpfs=tmpfs)
+        await self._call(self._stub.CreateContainer, request)
 
     async def start(self, container_id: str) -> None:
         await self._call(self._stub.StartContainer, pb.ContainerRequest(container_id=container_id))

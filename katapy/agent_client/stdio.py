@@ -65,6 +65,8 @@ class StdioPump:
         self._loop = asyncio.get_running_loop()
         self.started: asyncio.Future[pb.ExecReply] = self._loop.create_future()
         self.exited: asyncio.Future[int] = self._loop.create_future()
+        self.out_of_memory = False
+        """Whether the kernel has killed processes of the container for memory: known with `exited`."""
         self._call: Any = agent.stdio()
         self._write_lock = asyncio.Lock()
         self._opened = False
@@ -169,6 +171,7 @@ class StdioPump:
         elif kind == "exited" and not self.exited.done():
             self._begin(pb.ExecReply())  # an honest agent has said so before
             self._fds.close_output(message.also_closed.stdout, message.also_closed.stderr)
+            self.out_of_memory = message.exited.out_of_memory
             self.exited.set_result(min(message.exited.status, MAX_STATUS))
 
     async def _output(self, fd: int | None, data: bytes) -> None:

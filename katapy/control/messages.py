@@ -10,7 +10,8 @@ from katapy.errors import KatapyError, from_wire
 VERSION = 1
 MAX_LINE = 16 * 1024 * 1024
 """As large as the largest config.json: an exec's process object must fit."""
-MAX_DESCRIPTORS = 16
+MAX_DESCRIPTORS = 253
+"""What one message of the kernel carries: stdio, the stand-in's channel, and a container's bind mounts."""
 
 Fields = dict[str, object]
 

@@ -52,6 +52,10 @@ class Descriptors:
         fd, self._fds[index] = self._fds[index], -1
         return fd
 
+    def rest(self, first: int) -> list[int]:
+        """Those from `first` on; they stay here, and are closed after the handler."""
+        return self._fds[first:]
+
     def add(self, fds: list[int]) -> None:
         self._fds += fds
 

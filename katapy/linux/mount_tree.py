@@ -25,6 +25,7 @@ _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -34,6 +35,12 @@ def open_without_links(path: str) -> int:
     """An O_PATH descriptor (the caller's) of `path`, in which no component may be a symlink. Raises OSError (ELOOP)."""
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
     return _call(path, _SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+
+
+def open_beneath(folder: int, path: str) -> int:
+    """An O_PATH descriptor (the caller's) of the relative `path`, without links and never above `folder`. OSError."""
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+    return _call(path, _SYS_OPENAT2, folder, os.fsencode(path), how, len(how))
 
 
 def clone_tree(fd: int, recursive: bool) -> int:

@@ -283,22 +283,67 @@ class CreateContainerRequest(_message.Message):
 
     CONTAINER_ID_FIELD_NUMBER: _builtins.int
     SPEC_JSON_FIELD_NUMBER: _builtins.int
+    TMPFS_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
     spec_json: _builtins.bytes
     """config.json made for the guest: crun runs it as it stands"""
+    @_builtins.property
+    def tmpfs(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestTmpfs]:
+        """volumes in memory that its mounts refer to: names.GUEST_TMPFS/<name>"""
+
     def __init__(
         self,
         *,
         container_id: _builtins.str = ...,
         spec_json: _builtins.bytes = ...,
+        tmpfs: _abc.Iterable[Global___GuestTmpfs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "spec_json", b"spec_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "spec_json", b"spec_json", "tmpfs", b"tmpfs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateContainerRequest: _TypeAlias = CreateContainerRequest  # noqa: Y015
+
+@_typing.final
+class GuestTmpfs(_message.Message):
+    """Made when the first container asks for it; the others get the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """letters, digits and -"""
+    size_bytes: _builtins.int
+    mode: _builtins.int
+    """permissions of its root"""
+    uid: _builtins.int
+    gid: _builtins.int
+    kept: _builtins.bool
+    """lives as long as the sandbox, not only as long as a container uses it"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        mode: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+        kept: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gid", b"gid", "kept", b"kept", "mode", b"mode", "name", b"name", "size_bytes", b"size_bytes", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuestTmpfs: _TypeAlias = GuestTmpfs  # noqa: Y015
 
 @_typing.final
 class CreateContainerReply(_message.Message):
@@ -430,15 +475,20 @@ class WaitReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
+    OUT_OF_MEMORY_FIELD_NUMBER: _builtins.int
     status: _builtins.int
+    """exit status, or 128 + signal; 0 to 255"""
+    out_of_memory: _builtins.bool
+    """of an init: the kernel has killed processes of the container for memory"""
     def __init__(
         self,
         *,
         status: _builtins.int = ...,
+        out_of_memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["out_of_memory", b"out_of_memory", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,13 +30,19 @@ STDIO_CHUNK = 64 * 1024
 
 GUEST_RUN = "/run/katapy"
 GUEST_SHARED = "/run/katapy/shared"
-"""Where the guest mounts the share; `<container id>/rootfs` and `<container id>/mounts/<n>` lie below."""
+"""Where the guest mounts the share; `<container id>/rootfs` and `@<n>/mounts/0` (volumes) lie below."""
 GUEST_AGENT_SOCKET = "/run/katapy/agent.sock"
 GUEST_CONTAINERS = "/run/katapy/containers"
 """Bundles that the agent writes for crun: `<container id>/config.json`."""
 GUEST_BOOT_ID = "/run/katapy/boot_id"
 """This machine's own boot id: bound over the kernel's, which is the same in all clones of a template."""
 GUEST_MACHINE_ID = "/run/katapy/machine-id"
+GUEST_NAMESPACES = "/run/katapy/ns"
+"""`<container id>/<kind>`: handles of a container's namespaces, for containers that join them."""
+JOINABLE = {"ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid"}
+"""Kinds of namespaces that containers of a pod can share -> their names in /proc/<pid>/ns."""
+GUEST_TMPFS = "/run/katapy/tmpfs"
+"""`<name>`: volumes in the guest's memory (CreateContainerRequest.tmpfs)."""
 GUEST_CGROUP_ROOT = "/katapy"
 """Parent cgroup (v2, in the guest) of all containers; a container's cgroupsPath is `/katapy/<id>`."""
 

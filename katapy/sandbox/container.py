@@ -1,6 +1,7 @@
 """One container inside a sandbox: its status, its init process, its execs. Supervisor only."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -9,18 +10,21 @@ from typing import Any, NamedTuple
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.stdio import Descriptors, StdioPump
-from katapy.errors import KatapyError
+from katapy.errors import KatapyError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.exec_process import exec_process
 from katapy.sandbox.lifecycle import Action, Status, advance
 from katapy.sandbox.plan import ContainerPlan
+from katapy.sandbox.sources import Memory
 from katapy.sandbox.standin_channel import StandinChannel
 
 KILLED = 137
 """128 + SIGKILL: what a process's status is when nobody is left to say another."""
 SIGWINCH = 28
 SIGKILL = 9
+_LAST_OUTPUT_S = 5.0
+"""For what killed execs have said last, and that somebody still has to read."""
 _MAX_SECONDS = 1e6
 
 
@@ -108,6 +112,17 @@ class GuestProcess:
             return
 
 
+def _tmpfs(memory: Memory) -> pb.GuestTmpfs:
+    return pb.GuestTmpfs(
+        name=memory.name,
+        size_bytes=memory.size,
+        mode=memory.mode,
+        uid=memory.uid,
+        gid=memory.gid,
+        kept=memory.kept,
+    )
+
+
 class Container:
     """`on_change(container)` is called after every change of status: the store is written by it."""
 
@@ -120,8 +135,11 @@ class Container:
         self._agent = agent
         self._on_change = on_change
         self._started = False
+        self.short_of_memory = False
         self._exec_numbers = itertools.count(1)
         self.init: GuestProcess | None = None
+        self.over = asyncio.Event()
+        """Set when the container has ended and everybody has been told."""
 
     @property
     def id(self) -> str:
@@ -131,9 +149,9 @@ class Container:
         self.status = advance(self.id, self.status, action)
         self._on_change(self)
 
-    async def create(self, attachment: Attachment) -> None:
+    async def create(self, attachment: Attachment, spec_json: bytes) -> None:
         """Takes the attachment over once the container exists. Raises what the agent raises."""
-        await self._agent.create_container(self.id, self.plan.spec_json)
+        await self._agent.create_container(self.id, spec_json, [_tmpfs(memory) for memory in self.plan.memory])
         self.pid = attachment.pid
         ids = (self.id, names.INIT_EXEC_ID)
         process = pb.ProcessRequest(container_id=self.id, exec_id=names.INIT_EXEC_ID)
@@ -230,9 +248,21 @@ class Container:
         self.exit_status = await self.init.wait()
         self.status = advance(self.id, self.status, Action.EXIT)
 
+    async def clear(self) -> None:
+        """Takes what is left of a container that has ended out of the guest. Raises what the agent raises."""
+        with contextlib.suppress(WrongStatus):
+            await self._agent.signal(self.id, names.INIT_EXEC_ID, SIGKILL, True)
+        pumps = [asyncio.create_task(process.pump.finished()) for process in self.processes_here()]
+        if pumps:
+            _, late = await asyncio.wait(pumps, timeout=_LAST_OUTPUT_S)
+            for task in late:
+                task.cancel()
+        await self._agent.remove(self.id)
+
     def release(self) -> None:
         """Tells the stand-ins: the last act."""
         for guest in self.execs.values():
             guest.standin.finish(KILLED if guest.status is None else guest.status)
         if self.init is not None:
             self.init.standin.finish(KILLED if self.exit_status is None else self.exit_status)
+        self.over.set()

@@ -32,6 +32,7 @@ def host_facts(config: Config) -> HostFacts:
         generation_id=probe.has_sound_generation_id(accelerator, qemu),
         qemu_version=qemu.version,
         warning=_warning(choice),
+        memory_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
     )
 
 

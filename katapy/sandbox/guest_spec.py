@@ -1,9 +1,12 @@
 """config.json of the host -> config.json for crun in the guest. Pure; runs in the CLI while it plans.
 
 What changes, and why:
-- root.path and sources of bind mounts become paths below the pod's share (names.GUEST_SHARED);
-- a bind on /dev/shm of a host tmpfs becomes a tmpfs of that size in the guest: memory can't be shared with the host;
-- paths of namespaces go: a host's namespace means nothing in the guest, what they stand for is arranged by the sandbox;
+- root.path and sources of bind mounts become paths below the pod's share (names.GUEST_SHARED); those of binds are put
+  in by the supervisor, which knows what is shared already (`place_binds`);
+- a bind on /dev/shm of a host tmpfs, or of an emptyDir in memory, becomes one of a tmpfs of that size in the guest,
+  which the pod's containers share: memory can't be shared with the host;
+- a namespace of another container of the pod becomes the agent's handle of it; other paths go: a host's namespace means
+  nothing in the guest, what they stand for is arranged by the sandbox;
 - the network namespace is the pod's in the guest, which the agent has made and which gets the pod's interfaces;
 - hooks but startContainer go: the host runs them (katapy/sandbox/hooks.py);
 - security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall
@@ -14,6 +17,8 @@ What changes, and why:
 Everything else is passed on as it stands, fields unknown to katapy too.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from katapy.errors import Unsupported
@@ -37,15 +42,15 @@ def guest_container_dir(container_id: str) -> str:
     return f"{names.GUEST_SHARED}/{container_id}"
 
 
-def guest_spec(spec: Json, container_id: str, binds: dict[int, str], shm_bytes: dict[int, int]) -> Json:
-    """The document for crun. `binds`: index in spec.mounts -> guest path; `shm_bytes`: index -> size of the tmpfs to
-    make.
+def guest_spec(spec: Json, container_id: str, binds: dict[int, str], joined: Mapping[str, str] | None) -> Json:
+    """The document for crun. `binds`: index in spec.mounts -> guest path; `joined`: kind of namespace -> container of
+    the pod whose it is, None for a machine's first container.
 
     Raises Unsupported for what can't be done in a guest.
     """
     guest = dict(spec)
     guest["root"] = {**spec["root"], "path": f"{guest_container_dir(container_id)}/rootfs"}
-    mounts = [_mount(m, binds.get(i), shm_bytes.get(i)) for i, m in enumerate(spec.get("mounts") or [])]
+    mounts = [_mount(m, binds.get(i)) for i, m in enumerate(spec.get("mounts") or [])]
     has_proc = any(m.get("type") == "proc" and m.get("destination") == "/proc" for m in mounts)
     guest["mounts"] = [*mounts, _BOOT_ID] if has_proc else mounts
     if spec.get("process"):
@@ -54,8 +59,18 @@ def guest_spec(spec: Json, container_id: str, binds: dict[int, str], shm_bytes: 
     guest.pop("hooks", None)
     if hooks:
         guest["hooks"] = hooks
-    guest["linux"] = _linux(spec.get("linux") or {}, container_id)
+    guest["linux"] = _linux(spec.get("linux") or {}, container_id, joined)
     return guest
+
+
+def place_binds(spec_json: bytes, paths: Mapping[int, str]) -> bytes:
+    """The document with the guest's paths of its binds, by their index in `mounts`: known when they are shared."""
+    if not paths:
+        return spec_json
+    document: Json = json.loads(spec_json)
+    for index, path in paths.items():
+        document["mounts"][index]["source"] = path
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def process_for_guest(process: Json) -> Json:
@@ -63,10 +78,7 @@ def process_for_guest(process: Json) -> Json:
     return {k: v for k, v in process.items() if k not in ("apparmorProfile", "selinuxLabel")}
 
 
-def _mount(mount: Json, bind: str | None, shm_bytes: int | None) -> Json:
-    if shm_bytes is not None:
-        options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}"]
-        return {"destination": mount["destination"], "type": "tmpfs", "source": "shm", "options": options}
+def _mount(mount: Json, bind: str | None) -> Json:
     if bind is not None:
         options = mount.get("options") or []
         named = not {"bind", "rbind"}.isdisjoint(options)  # by its type alone, crun takes it for a file system
@@ -74,20 +86,22 @@ def _mount(mount: Json, bind: str | None, shm_bytes: int | None) -> Json:
     return mount
 
 
-def _linux(linux: Json, container_id: str) -> Json:
+def _linux(linux: Json, container_id: str, joined: Mapping[str, str] | None) -> Json:
     guest = {k: v for k, v in linux.items() if k not in ("mountLabel", "intelRdt")}
     if linux.get("intelRdt"):
         raise Unsupported("linux.intelRdt is not supported: a guest has no resctrl")
     if (linux.get("seccomp") or {}).get("listenerPath"):
         raise Unsupported("linux.seccomp.listenerPath is not supported: a notify descriptor can't leave the guest")
     guest["cgroupsPath"] = f"{names.GUEST_CGROUP_ROOT}/{container_id}"
-    namespaces = [_namespace(n) for n in linux.get("namespaces") or []]
+    namespaces = [_namespace(n, joined) for n in linux.get("namespaces") or []]
     guest["namespaces"] = namespaces if _CGROUP in namespaces else [*namespaces, _CGROUP]
     return guest
 
 
-def _namespace(namespace: Json) -> Json:
+def _namespace(namespace: Json, joined: Mapping[str, str] | None) -> Json:
     kind, path = namespace["type"], namespace.get("path")
+    if path and joined and kind in joined:
+        return {"type": kind, "path": f"{names.GUEST_NAMESPACES}/{joined[kind]}/{kind}"}
     if path and kind in _FOREIGN_NAMESPACES:
         raise Unsupported(f"joining the {kind} namespace {path} is not supported: it is outside the virtual machine")
-    return {"type": kind, "path": names.GUEST_NETNS} if kind == "network" else {"type": kind}
+    return {"type": kind, "path": names.GUEST_NETNS} if kind == "network" and joined is None else {"type": kind}

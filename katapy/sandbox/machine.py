@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from katapy.config import Config
@@ -20,6 +21,7 @@ from katapy.protocol import names
 from katapy.sandbox.plan import ContainerPlan, HostFacts, SandboxPlan
 from katapy.storage.shared_directory import SharedDirectory
 from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
+from katapy.storage.volumes import Volumes
 
 _ENTROPY_BYTES = 64
 _CLONE_SHARE = 4
@@ -37,6 +39,7 @@ class Machine:
     vm: Vm
     secret: str
     shared: SharedDirectory
+    volumes: Volumes
     virtiofsd: VirtiofsdProcess | None
     spec: VmSpec
     undo: contextlib.ExitStack
@@ -131,7 +134,7 @@ def _start(
         secret = new_secret()
         vm.send_boot_message(boot_message(secret, spec.transport))
         kept = stack.enter_context(undo.pop_all())
-    return Machine(vm, secret, shared, daemon, spec, kept)
+    return Machine(vm, secret, shared, Volumes(shared), daemon, spec, kept)
 
 
 def _throw_away(config: Config, template: str, error: Exception) -> str:
@@ -144,11 +147,32 @@ def _throw_away(config: Config, template: str, error: Exception) -> str:
     return f"a cold boot, because the clone of a template failed: {reason}"
 
 
-def share_container(shared: SharedDirectory, container: ContainerPlan) -> None:
-    """Shows the guest a container's root file system and mounts. Raises HostError, Unsupported."""
-    shared.add_rootfs(container.id, container.rootfs)
-    for bind in container.binds:
-        shared.add_mount(container.id, bind.index, bind.source, bind.readonly, bind.recursive)
+def share_container(machine: Machine, container: ContainerPlan, trees: Sequence[int] = ()) -> dict[int, str]:
+    """Shows the guest a container's root file system and binds; the guest's path of each bind, by its index.
+
+    `trees` (sandbox/trees): detached copies of them in the plan's order; without them the paths are opened here.
+    Raises HostError, Unsupported; leaves nothing then.
+    """
+    tree = iter(trees)
+    paths = {}
+    try:
+        machine.shared.add_rootfs(container.id, container.rootfs, next(tree, None))
+        for bind in container.binds:
+            paths[bind.index] = machine.volumes.add(
+                container.id, bind.source, bind.readonly, bind.recursive, next(tree, None)
+            )
+    except BaseException:
+        unshare_container(machine, container.id)
+        raise
+    return paths
+
+
+def unshare_container(machine: Machine, container_id: str) -> None:
+    """Takes all that away again. Idempotent. Raises HostError."""
+    try:
+        machine.volumes.drop(container_id)
+    finally:
+        machine.shared.remove_container(container_id)
 
 
 def machine_spec(plan: SandboxPlan, config: Config, image: Image, served: str, pid: int) -> VmSpec:

@@ -12,13 +12,18 @@ from typing import Any
 
 from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.protocol import names
 from katapy.sandbox import guest_spec
-from katapy.sandbox.annotations import Sizing
-from katapy.sandbox.sources import Source, SourceKind
+from katapy.sandbox.annotations import Sizing, granted
+from katapy.sandbox.sources import Memory, Source, SourceKind
 from katapy.storage.shared_directory import ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
 MIB = 1024 * 1024
+_NOT_YET = ""
+"""The guest's path of a bind: the supervisor puts it in (guest_spec.place_binds)."""
+_POD_OWNED = "/kubernetes.io~empty-dir/"
+"""In the path of a volume that lives and dies with its pod: the host has no reason to guard it from the pod."""
 _READ_ONLY = {"ro": ReadOnly.TOP, "rro": ReadOnly.ALL, "rw": ReadOnly.NO, "rrw": ReadOnly.NO}
 
 
@@ -38,6 +43,8 @@ class HostFacts:
     generation_id: bool
     qemu_version: tuple[int, ...] = ()
     warning: str = ""
+    memory_mib: int = 1024 * 1024
+    """The host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class ContainerPlan:
     spec_json: bytes
     process: Mapping[str, Any]
     binds: tuple[BindPlan, ...]
+    memory: tuple[Memory, ...]
     namespaces: tuple[tuple[str, str | None], ...]
     hostname: str
     cgroups_path: str
@@ -81,15 +89,24 @@ class SandboxPlan:
 
 
 def plan_container(
-    container_id: str, bundle: str, spec: Mapping[str, Any], sources: Mapping[int, Source]
+    container_id: str,
+    bundle: str,
+    spec: Mapping[str, Any],
+    sources: Mapping[int, Source],
+    joined: Mapping[str, str] | None = None,
 ) -> ContainerPlan:
-    """The container of a validated spec. Raises Unsupported, SpecError."""
+    """The container of a validated spec. `joined`: namespaces of its pod that it enters (sandbox/pods.py), None for the
+    first of a machine.
+
+    Raises Unsupported, SpecError.
+    """
     mounts = spec.get("mounts") or []
     shared = {i: s for i, s in sources.items() if s.kind in (SourceKind.DIRECTORY, SourceKind.FILE)}
-    guest_paths = {i: f"{guest_spec.guest_container_dir(container_id)}/mounts/{i}" for i in shared}
+    guest_paths = dict.fromkeys(shared, _NOT_YET)
     guest_paths |= {i: s.path for i, s in sources.items() if s.kind is SourceKind.DEVICE}
-    shm = {i: s.size for i, s in sources.items() if s.kind is SourceKind.SHM}
-    document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, shm)
+    memory = {i: s.memory for i, s in sources.items() if s.memory is not None}
+    guest_paths |= {i: f"{names.GUEST_TMPFS}/{m.name}" for i, m in memory.items()}
+    document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, joined)
     process = spec.get("process") or {}
     return ContainerPlan(
         id=container_id,
@@ -98,7 +115,8 @@ def plan_container(
         spec_json=json.dumps(document, separators=(",", ":")).encode(),
         process=process,
         binds=tuple(_bind(i, s.path, mounts[i]) for i, s in shared.items()),
-        namespaces=_namespaces(spec),
+        memory=tuple(memory.values()),
+        namespaces=namespaces(spec),
         hostname=spec.get("hostname") or "",
         cgroups_path=(spec.get("linux") or {}).get("cgroupsPath") or "",
         terminal=bool(process.get("terminal")),
@@ -117,10 +135,14 @@ def plan_sandbox(container: ContainerPlan, spec: Mapping[str, Any], sizing: Sizi
             "add a network namespace to the spec"
         )
     resources = (spec.get("linux") or {}).get("resources") or {}
+    pod = granted(container.annotations)
     return SandboxPlan(
         id=container.id,
-        vcpus=_vcpus(resources.get("cpu") or {}, sizing.vcpus, facts.cpus),
-        memory_mib=_memory_mib(resources.get("memory") or {}, sizing.memory_mib),
+        vcpus=_vcpus(resources.get("cpu") or {}, pod.get("cpu") or {}, sizing.vcpus, facts.cpus),
+        memory_mib=min(
+            _memory_mib({**(resources.get("memory") or {}), **(pod.get("memory") or {})}, sizing.memory_mib),
+            max(facts.memory_mib, sizing.memory_mib),
+        ),
         facts=facts,
         container=container,
     )
@@ -141,20 +163,29 @@ def _bind(index: int, source: str, mount: Mapping[str, Any]) -> BindPlan:
     readonly = ReadOnly.NO
     for option in options:  # the last one wins, as with mount(8)
         readonly = _READ_ONLY.get(option, readonly)
+    if readonly is ReadOnly.TOP and _POD_OWNED in source:
+        readonly = ReadOnly.NO  # the guest keeps this container from writing; another one is to be seen at once
     return BindPlan(index, source, readonly, "rbind" in options)
 
 
-def _namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
+def namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
+    """(type, path or None for a new one) of linux.namespaces."""
     listed = (spec.get("linux") or {}).get("namespaces") or []
     return tuple((n["type"], n.get("path") or None) for n in listed)
 
 
-def _vcpus(cpu: Mapping[str, Any], default: int, available: int) -> int:
-    """Enough for the quota and for the cpuset, at most what the host has."""
+def _vcpus(cpu: Mapping[str, Any], pod: Mapping[str, int], default: int, available: int) -> int:
+    """Enough for the quota (of the container or of the pod) and for the cpuset, at most what the host has.
+
+    A pod without a quota may use what is free: its shares say how much it counts on.
+    """
     wanted = default
-    quota, period = cpu.get("quota") or 0, cpu.get("period") or 100_000
-    if quota > 0:
-        wanted = max(wanted, math.ceil(quota / period))
+    for limits in (cpu, pod):
+        quota, period = limits.get("quota") or 0, limits.get("period") or 100_000
+        if quota > 0:
+            wanted = max(wanted, math.ceil(quota / period))
+    if not pod.get("quota"):
+        wanted = max(wanted, math.ceil(pod.get("shares", 0) / 1024))
     if cpu.get("cpus"):
         wanted = max(wanted, _highest_cpu(cpu["cpus"]) + 1)
     return max(1, min(wanted, max(available, default)))

@@ -5,9 +5,10 @@ The only orchestration; both front doors drive this. Supervisor only.
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import grpc.aio
 
@@ -15,35 +16,54 @@ from katapy.agent_client.channel import open_channel
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.text import printable
 from katapy.config import Config
-from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
+from katapy.errors import AlreadyExists, HypervisorError, KatapyError, NotFound, Timeout
 from katapy.hypervisor.vm import Vm
 from katapy.linux import proc
 from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.container import Attachment, Container, Started
+from katapy.sandbox.events import Events
+from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
 from katapy.sandbox.timings import Timings
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _FLUSH_S = 2.0
 """For the guest's last sync: after it the machine is killed whatever it says."""
 _LAST_OUTPUT_S = 2.0
 """For what a machine that is gone has said last, and that somebody still has to read."""
-_LAST_STATS_S = 10.0
-"""From the first refusal of statistics to the container's end, if that is why."""
 _SILENT_CHECKS = 3
 _MAX_PHASE = 32
 
 
-class Sandbox:
-    """`on_change(container)` saves a container's state.
-    `release_host()` gives back shares and helpers once the machine is gone.
+class Host(Protocol):
+    """What a sandbox needs done on the host's side of its machine."""
 
-    `ended` is set when the last container has ended and the machine is gone.
+    def save(self, container: Container) -> None:
+        """Writes the container's state down."""
+
+    def share(self, plan: ContainerPlan, trees: Sequence[int]) -> dict[int, str]:
+        """Shows the guest a container's root file system and binds: index -> guest path. HostError, Unsupported."""
+
+    def unshare(self, container_id: str) -> None:
+        """Takes them away. Idempotent. Raises HostError."""
+
+    def short_of_memory(self, plan: ContainerPlan) -> None:
+        """The guest's kernel has killed processes of the container for memory. Idempotent."""
+
+    def release(self) -> None:
+        """Gives back shares and helpers: the machine is gone."""
+
+
+class Sandbox:
+    """The first container is the sandbox's own: the machine lives as long as it, and as long as any other container.
+
+    `ended` is set when all have ended, or the first was deleted, and the machine is gone.
     """
 
     def __init__(
@@ -54,8 +74,7 @@ class Sandbox:
         secret: str,
         timings: Timings,
         network: PodNetwork,
-        on_change: Callable[[Container], None],
-        release_host: Callable[[], None],
+        host: Host,
     ) -> None:
         self.plan = plan
         self.containers: dict[str, Container] = {}
@@ -64,12 +83,11 @@ class Sandbox:
         self._config = config
         self._vm = vm
         self._secret = secret
-        self._on_change = on_change
-        self._release_host = release_host
+        self._host = host
+        self.events = Events(self.call)
         self.network = network
         self._channel: grpc.aio.Channel | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._subscribers: set[asyncio.Queue[str]] = set()
         self._watchers: list[asyncio.Task[None]] = []
         self._booted = self._spawn(self._boot())
         self._spawn(self._watch_machine())
@@ -155,17 +173,42 @@ class Sandbox:
         except KeyError:
             raise NotFound("container does not exist") from None
 
-    async def create(self, plan: ContainerPlan, attachment: Attachment) -> Container:
-        """Creates a container; `attachment` is taken over or closed. A failure leaves nothing of it."""
+    async def create(self, plan: ContainerPlan, attachment: Attachment, trees: Sequence[int] = ()) -> Container:
+        """Creates a container; `attachment` is taken over or closed. A failure leaves nothing of it.
+
+        `trees`: its root file system and binds, the caller's; without them they are looked up by path.
+        """
         with attachment:
+            if plan.id in self.containers:
+                raise AlreadyExists("container with given ID already exists")
             agent = await self._ready()
-            await self._while_alive(self.network.attach(agent, attachment.pid))
-            container = Container(plan, agent, self._on_change)
-            await self._while_alive(container.create(attachment))
+            if plan.id == self.plan.id:
+                await self._while_alive(self.network.attach(agent, attachment.pid))
+            container = Container(plan, agent, self._host.save)
+            try:
+                paths = self._host.share(plan, trees)
+                await self._while_alive(container.create(attachment, place_binds(plan.spec_json, paths)))
+            except BaseException:
+                await self._undo(agent, plan.id)
+                raise
         self.containers[plan.id] = container
-        self.timings.mark("container created")
+        if plan.id == self.plan.id:
+            self.timings.mark("container created")
         self._spawn(self._watch_init(container))
         return container
+
+    async def _undo(self, agent: AgentClient, container_id: str) -> None:
+        """A create that failed, or whose caller has gone, may have made the container all the same."""
+        with contextlib.suppress(KatapyError):
+            await asyncio.shield(self._spawn(self._while_alive(agent.remove(container_id))))
+        self._unshare(container_id)
+
+    def _unshare(self, container_id: str) -> None:
+        """What can't be taken away now goes with the machine."""
+        try:
+            self._host.unshare(container_id)
+        except (KatapyError, OSError) as e:
+            log.warning("%s", e)
 
     async def exec(self, container_id: str, request: Mapping[str, Any], attachment: Attachment) -> Started:
         """Starts an exec; `attachment` is taken over or closed."""
@@ -187,30 +230,67 @@ class Sandbox:
         return await self._while_alive(action)
 
     async def delete(self, container_id: str, force: bool) -> None:
-        """Ends a container, and with the last one the machine. Without `force` only one that was never started."""
+        """Ends a container, and with the first one the machine. Without `force` only one that was never started, or
+        has ended."""
         container = self.container(container_id)
         if not force and container.status in (Status.RUNNING, Status.PAUSED):
             raise KatapyError(f"cannot delete container {container_id} that is not stopped: {container.status}")
-        with contextlib.suppress(KatapyError, TimeoutError):  # a guest that does not answer is killed with its machine
-            await asyncio.wait_for(container.kill(9, True), self._config.timeouts.kill_s)
-            await asyncio.wait_for(self.ended.wait(), self._config.timeouts.kill_s)
-        self._vm.kill()
-        await self.ended.wait()
+        first = container_id == self.plan.id
+        doomed = list(self.containers.values()) if first else [container]
+        with contextlib.suppress(TimeoutError):  # a guest that does not answer is killed with its machine
+            async with asyncio.timeout(self._config.timeouts.kill_s):
+                await asyncio.gather(*(c.kill(9, True) for c in doomed), return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for((self.ended if first else container.over).wait(), self._config.timeouts.kill_s)
+        if first or not container.over.is_set():
+            self._vm.kill()
+            await self.ended.wait()
+        else:
+            self.containers.pop(container_id, None)
 
     # -- watching -------------------------------------------------------------------------------------
 
     async def _watch_init(self, container: Container) -> None:
         await container.ended()
+        if container.init is not None and container.init.pump.out_of_memory:
+            self._note_shortage(container)
         if all(c.status is Status.STOPPED for c in self.containers.values()):
             await self._end()
+        else:
+            await self._part(container)
+
+    async def _part(self, container: Container) -> None:
+        """A container ends and the machine goes on. Whatever can't be taken away, the exit status is told."""
+        try:
+            await self._while_alive(container.clear())
+        except KatapyError as e:
+            log.warning("remove container %s from the guest: %s", container.id, e)
+        finally:
+            self._unshare(container.id)
+            self._tell(container)
+
+    def _note_shortage(self, container: Container) -> None:
+        """Once: a guest may say it as often as it likes."""
+        if not container.short_of_memory:
+            container.short_of_memory = True
+            self._host.short_of_memory(container.plan)
+
+    def _tell(self, container: Container) -> None:
+        """The state is saved first: whoever waits for the stand-in finds all of it done."""
+        try:
+            self._host.save(container)
+        except (KatapyError, OSError) as e:
+            log.error("%s", e)
+        finally:
+            container.release()
 
     async def _watch_events(self, agent: AgentClient) -> None:
         with contextlib.suppress(KatapyError):  # the channel's end is the machine's end: noticed elsewhere
             async for event in agent.events():
-                if event.WhichOneof("event") == "oom" and event.oom.container_id in self.containers:
-                    for queue in self._subscribers:
-                        if not queue.full():  # a guest may flood; a subscriber that is that far behind knows enough
-                            queue.put_nowait(event.oom.container_id)
+                container = self.containers.get(event.oom.container_id)
+                if event.WhichOneof("event") == "oom" and container is not None:
+                    self._note_shortage(container)
+                    self.events.short_of_memory(container.id)
 
     async def _watch_machine(self) -> None:
         """With the machine all its processes have ended, also those whose output nobody reads."""
@@ -235,57 +315,13 @@ class Sandbox:
                 silent += 1
         self._vm.kill()
 
-    async def events(self, container: Container, interval_s: float) -> AsyncIterator[tuple[str, pb.StatsReply | None]]:
-        """("stats", reply) at once and every `interval_s` seconds, ("oom", None) as it happens, until the container
-        ends."""
-        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1024)
-        self._subscribers.add(queue)
-        try:
-            yield "stats", await self.call(container.stats())
-            while not self.ended.is_set() and container.status is not Status.STOPPED:
-                try:
-                    owner = await asyncio.wait_for(self._next_event(queue), interval_s)
-                except TimeoutError:
-                    if (reply := await self._stats_unless_ended(container)) is not None:
-                        yield "stats", reply
-                    continue
-                if owner == container.id:
-                    yield "oom", None
-        finally:
-            self._subscribers.discard(queue)
-
-    async def _stats_unless_ended(self, container: Container) -> pb.StatsReply | None:
-        """None if the container has ended meanwhile: the guest may know it before its exit status has arrived."""
-        try:
-            return await self.call(container.stats())
-        except KatapyError:
-            if container.status is not Status.STOPPED:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.ended.wait(), _LAST_STATS_S)
-            if container.status is not Status.STOPPED:
-                raise
-            return None
-
-    async def _next_event(self, queue: "asyncio.Queue[str]") -> str:
-        """The container that was short of memory; empty when the sandbox ends."""
-        event, end = asyncio.create_task(queue.get()), asyncio.create_task(self.ended.wait())
-        try:
-            await asyncio.wait((event, end), return_when=asyncio.FIRST_COMPLETED)
-            return event.result() if event.done() else ""
-        finally:
-            event.cancel()
-            end.cancel()
-
     # -- end ------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
-        """The machine goes, the states are saved, and only then the stand-ins: whoever waits for them finds all of it
-        done."""
+        """The machine goes, the states are saved, and only then the stand-ins."""
         await self.stop_machine(flush=True)
         for container in self.containers.values():
-            self._on_change(container)
-        for container in self.containers.values():
-            container.release()
+            self._tell(container)
         self.ended.set()
 
     async def stop_machine(self, flush: bool = False) -> None:
@@ -298,7 +334,7 @@ class Sandbox:
         if self._channel is not None:
             await self._channel.close(None)
         self.network.close()
-        self._release_host()
+        self._host.release()
 
 
 def _one_line(tail: str) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 from katapy.errors import HostError, Unsupported, errno_text
 
 _TMPFS_TYPES = {"tmpfs", "shm"}
+_EMPTY_DIR = "/kubernetes.io~empty-dir/"
+"""In the path of a volume that is empty at first and that only its pod uses: of medium Memory, if it is on a tmpfs."""
 _GUEST_DEVICES = {
     os.makedev(1, 3): "/dev/null",
     os.makedev(1, 5): "/dev/zero",
@@ -26,20 +28,35 @@ _GUEST_DEVICES = {
 class SourceKind(StrEnum):
     DIRECTORY = "directory"
     FILE = "file"
-    SHM = "shm"
+    MEMORY = "memory"
     DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A tmpfs of the host that becomes one of the guest's. `name`: equal for all who bind the same one.
+
+    size: bytes. kept: it outlives the containers that use it. mode, uid, gid: of its root.
+    """
+
+    name: str
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """`path` is absolute, on the host, or in the guest for kind DEVICE.
 
-    `size`: bytes of the tmpfs behind it (kind SHM), else 0.
+    `memory`: what the tmpfs behind it is like, for kind MEMORY.
     """
 
     kind: SourceKind
     path: str
-    size: int = 0
+    memory: Memory | None = None
 
 
 def is_bind(mount: Mapping[str, Any]) -> bool:
@@ -63,15 +80,22 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
         raise HostError(f"mount {path} to {mount['destination']}: stat {path}: {errno_text(e)}") from e
     mode = status.st_mode
     if stat.S_ISDIR(mode):
-        if mount["destination"].rstrip("/") == "/dev/shm" and _on_tmpfs(path):
-            capacity = os.statvfs(path)
-            return Source(SourceKind.SHM, path, capacity.f_blocks * capacity.f_frsize)
+        shm = mount["destination"].rstrip("/") == "/dev/shm"
+        if (shm or _EMPTY_DIR in path) and _on_tmpfs(path):
+            return Source(SourceKind.MEMORY, path, _memory(path, status, kept=not shm))
         return Source(SourceKind.DIRECTORY, path)
     if stat.S_ISREG(mode):
         return Source(SourceKind.FILE, path)
     if stat.S_ISCHR(mode) and status.st_rdev in _GUEST_DEVICES:
         return Source(SourceKind.DEVICE, _GUEST_DEVICES[status.st_rdev])
     raise Unsupported(f"bind mount of {path} is not supported: only files and directories can be shared with a guest")
+
+
+def _memory(path: str, status: os.stat_result, kept: bool) -> Memory:
+    capacity = os.statvfs(path)
+    name = f"{status.st_dev}-{status.st_ino}"
+    size = capacity.f_blocks * capacity.f_frsize
+    return Memory(name, size, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, kept)
 
 
 def _on_tmpfs(path: str) -> bool:

@@ -12,18 +12,19 @@ def spawn_standin(
     container: "ContainerPlan",
     cgroup_procs: tuple[str, ...],
     terminal: int | None,
-    supervisor_pid: int,
+    mounts: str | None,
     proc: str,
 ) -> standin.Standin:
     """The stand-in of the container's init, held until `release`. Raises HostError.
 
-    It starts in the supervisor's mount namespace: what hooks mount there is shared with the guest.
+    It starts in the mount namespace `mounts`, None for a copy of the caller's: what hooks mount there is shared with
+    the guest.
     """
     args = container.process.get("args") or [container.id]
     spec = standin.StandinSpec(
         name=str(args[0]),
         namespaces=container.namespaces,
-        mounts=f"/proc/{supervisor_pid}/ns/mnt",
+        mounts=mounts,
         rootfs=container.rootfs,
         proc=proc,
         hostname=container.hostname,

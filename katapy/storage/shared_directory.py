@@ -2,7 +2,7 @@
 
     <directory>/                      a tmpfs, read-only to whoever serves it: the guest can't restructure it
     <directory>/<container>/rootfs    bind mount
-    <directory>/<container>/mounts/<n>
+    <directory>/@<n>/mounts/0         what containers bind (storage/volumes)
 
 The tree lives in a mount namespace of the supervisor and dies with it. It is a shared mount, so that binds made later
 reach the namespace of virtiofsd. Every bind is nodev and nosuid on the host: what the guest makes of a file's mode is
@@ -55,19 +55,30 @@ class SharedDirectory:
                 raise HostError(f"can't make the shared directory {directory}: {errno_text(e)}") from e
             undo.pop_all()
 
-    def add_rootfs(self, container_id: str, path: str) -> str:
-        """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported."""
-        self._make_folder(container_id)
-        return self._add(container_id, "rootfs", path, readonly=ReadOnly.NO, recursive=True)
+    def add_rootfs(self, container_id: str, path: str, tree: int | None = None) -> str:
+        """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported.
 
-    def add_mount(self, container_id: str, n: int, source: str, readonly: ReadOnly, recursive: bool) -> str:
-        """Shares a directory or a file; `recursive`: with the mounts below it. Its path in the guest.
+        `tree`: a detached copy of it (the caller's), for a path that this mount namespace does not show.
+        """
+        self._make_folder(container_id)
+        return self._add(container_id, "rootfs", path, ReadOnly.NO, True, tree)
+
+    def add_mount(
+        self,
+        container_id: str,
+        n: int,
+        source: str,
+        readonly: ReadOnly,
+        recursive: bool,
+        tree: int | None = None,
+    ) -> str:
+        """Shares a directory or a file; `recursive`: with the mounts below it. `tree` as above. Its path in the guest.
 
         Raises HostError, Unsupported (sockets, FIFOs, devices: they would be dead in the guest).
         """
         self._make_folder(container_id)
         self._make_folder(f"{container_id}/mounts")
-        return self._add(container_id, f"mounts/{n}", source, readonly, recursive)
+        return self._add(container_id, f"mounts/{n}", source, readonly, recursive, tree)
 
     def remove_container(self, container_id: str) -> None:
         """Unshares all of a container; nothing of the sources is touched. Idempotent. Raises HostError."""
@@ -99,19 +110,19 @@ class SharedDirectory:
         os.mkdir(name, dir_fd=self._inside)
         os.chmod(name, 0o755, dir_fd=self._inside)
 
-    def _add(self, container_id: str, name: str, source: str, readonly: ReadOnly, recursive: bool) -> str:
+    def _add(
+        self, container_id: str, name: str, source: str, readonly: ReadOnly, recursive: bool, tree: int | None
+    ) -> str:
         place = f"{container_id}/{name}"
         try:
-            fd = mount_tree.open_without_links(os.path.realpath(source))
+            with contextlib.ExitStack() as stack:
+                if tree is None:
+                    tree = open_tree(source, recursive)
+                    stack.callback(os.close, tree)
+                self._make_place(place, source, os.fstat(tree).st_mode)
+                _attach(tree, f"{self.directory}/{place}", readonly)
         except OSError as e:
             raise HostError(f"can't share {source}: {errno_text(e)}") from e
-        try:
-            self._make_place(place, source, os.fstat(fd).st_mode)
-            _bind(fd, f"{self.directory}/{place}", readonly, recursive)
-        except OSError as e:
-            raise HostError(f"can't share {source}: {errno_text(e)}") from e
-        finally:
-            os.close(fd)
         return f"{names.GUEST_SHARED}/{place}"
 
     def _make_place(self, place: str, source: str, mode: int) -> None:
@@ -168,15 +179,20 @@ def _mount_top(directory: str) -> int:
     return inside
 
 
-def _bind(fd: int, target: str, readonly: ReadOnly, recursive: bool) -> None:
-    tree = mount_tree.clone_tree(fd, recursive)
+def open_tree(source: str, recursive: bool) -> int:
+    """A detached copy (a descriptor, the caller's) of the mount at `source`, or of those below too. Raises OSError."""
+    fd = mount_tree.open_without_links(os.path.realpath(source))
     try:
-        mount_tree.set_attributes(tree, _SAFE)
-        if readonly is not ReadOnly.NO:
-            mount_tree.set_attributes(tree, mount_tree.MOUNT_ATTR_RDONLY, recursive=readonly is ReadOnly.ALL)
-        mount_tree.attach_tree(tree, target)
+        return mount_tree.clone_tree(fd, recursive)
     finally:
-        os.close(tree)
+        os.close(fd)
+
+
+def _attach(tree: int, target: str, readonly: ReadOnly) -> None:
+    mount_tree.set_attributes(tree, _SAFE)
+    if readonly is not ReadOnly.NO:
+        mount_tree.set_attributes(tree, mount_tree.MOUNT_ATTR_RDONLY, recursive=readonly is ReadOnly.ALL)
+    mount_tree.attach_tree(tree, target)
 
 
 def _component(name: str) -> str:

@@ -17,6 +17,8 @@ from katapy.sandbox.sandbox import Sandbox
 from katapy.supervisor import stats
 
 MAX_SIGNAL = 64
+_TREES = 4
+"""Of the descriptors of `create`: from here on root file system and binds, if the container joins a pod."""
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
@@ -40,11 +42,10 @@ def _attachment(fields: Mapping[str, Any], descriptors: Descriptors) -> Attachme
 
 
 class Handlers:
-    """The operations on one sandbox. `first` is the plan of the container that the sandbox was made for."""
+    """The operations on one sandbox; `create` has a plan that the loop puts in."""
 
-    def __init__(self, sandbox: Sandbox, first: ContainerPlan) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._first = first
 
     def operations(self) -> dict[str, Operation]:
         plain = (
@@ -59,10 +60,10 @@ class Handlers:
             self.delete,
         )
         table = {handler.__name__: Operation(handler) for handler in plain}
-        return {**table, "create": Operation(self.create), "events": Operation(self.events)}
+        return {**table, "events": Operation(self.events)}
 
-    async def create(self, fields: Fields, descriptors: Descriptors) -> Fields:
-        container = await self._sandbox.create(self._first, _attachment(fields, descriptors))
+    async def create(self, plan: ContainerPlan, fields: Fields, descriptors: Descriptors) -> Fields:
+        container = await self._sandbox.create(plan, _attachment(fields, descriptors), descriptors.rest(_TREES))
         timings, guest = dict(self._sandbox.timings.marks), self._sandbox.guest_phases()
         return {"pid": container.pid, "timings": timings, "guest": guest}
 
@@ -114,7 +115,7 @@ class Handlers:
         """Statistics every `interval_s` seconds and OOM kills as they happen, until the container ends."""
         container = self._sandbox.container(_text(fields, "id"))
         interval = _number(fields, "interval_s", 1, 86400)
-        async for kind, data in self._sandbox.events(container, interval):
+        async for kind, data in self._sandbox.events.follow(container, interval):
             yield {"type": kind, "id": container.id, **({} if data is None else {"data": self._statistics(data)})}
 
     async def delete(self, fields: Fields, _: Descriptors) -> Fields:

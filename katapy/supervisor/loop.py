@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 
 from katapy.agent_client.relay import Relay, vsock_dial
 from katapy.control.messages import Fields
@@ -12,11 +13,12 @@ from katapy.errors import KatapyError, NotFound
 from katapy.hypervisor.vm import Transport, Vm
 from katapy.linux import code_pages
 from katapy.protocol import names
-from katapy.sandbox import store
+from katapy.sandbox import plan_wire, store
 from katapy.sandbox.container import Container
 from katapy.sandbox.lifecycle import Status
-from katapy.sandbox.machine import Machine, share_container
+from katapy.sandbox.machine import Machine, share_container, unshare_container
 from katapy.sandbox.network import PodNetwork
+from katapy.sandbox.plan import ContainerPlan
 from katapy.sandbox.proc_view import ProcView
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
@@ -26,6 +28,8 @@ from katapy.supervisor.launch import Task
 
 log = logging.getLogger(__name__)
 
+_OOM_FILE = "oom"
+"""In the bundle."""
 _ANSWERS_S = 2.0
 """How long requests that wait for the end (delete, kill) may take to be answered after it."""
 
@@ -55,7 +59,7 @@ class Loop:
         self._sandbox: Sandbox | None = None
         self._ending: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._view: ProcView | None = None
+        self._views: dict[str, ProcView] = {}
 
     async def run(self, listener: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -72,7 +76,7 @@ class Loop:
         await server.close(_ANSWERS_S)
         if relay is not None:
             await relay.close()
-        self._release()
+        self.release()
 
     def _machine_warning(self) -> str:
         return self._machine.warning if self._machine is not None else ""
@@ -99,15 +103,14 @@ class Loop:
                 f"{self._task.directory}/{store.NETWORK}",
                 self._task.config.timeouts.boot_s,
             ),
-            self._save,
-            self._release,
+            self,
         )
         if self._machine.virtiofsd is not None:
             self._watching = asyncio.create_task(self._watch_share(self._machine.virtiofsd, self._machine.vm))
-        operations = Handlers(self._sandbox, self._task.plan.container).operations()
-        self._handler = operations["create"].handler
-        self._start = operations["start"].handler
-        return {**operations, "create": Operation(self._create), "start": Operation(self._start_created)}
+        handlers = Handlers(self._sandbox)
+        self._handlers = handlers
+        started = Operation(self._start_created)
+        return {**handlers.operations(), "create": Operation(self._create, cancel_on_disconnect=True), "start": started}
 
     async def _watch_share(self, daemon: VirtiofsdProcess, vm: Vm) -> None:
         """Without its daemon the guest would hang on its root file system for ever."""
@@ -115,31 +118,26 @@ class Loop:
         log.error("virtiofsd has ended, so the machine is killed: %s", words)
         vm.kill()
 
-    def _show_processes(self, sandbox: Sandbox) -> None:
-        container = sandbox.container(self._task.plan.container.id)
+    def _show_processes(self, container: Container) -> None:
         try:
-            self._view = ProcView(f"{self._task.directory}/{store.PROC_VIEW}", container.processes)
+            view = ProcView(f"{store.directory(self._task.root, container.id)}/{store.PROC_VIEW}", container.processes)
         except OSError as e:
             log.warning("tools that read /proc of the stand-in will see no processes: %s", e)
-
-    def _release(self) -> None:
-        if self._view is not None:
-            self._view.close()
-        if self._watching is not None:
-            self._watching.cancel()
-        self._stack.close()
+        else:
+            self._views[container.id] = view
 
     async def _refuse(self, _: Fields, __: Descriptors) -> Fields:
         self._done.set()
         raise self._failure or NotFound("no machine")
 
     async def _create(self, fields: Fields, descriptors: Descriptors) -> Fields:
-        """The first container; if it fails there is no sandbox."""
+        """The first container, or one that joins. If the first fails there is no sandbox."""
         assert self._sandbox is not None
-        assert self._machine is not None
+        plan = fields.get("plan")
+        if isinstance(plan, str):
+            return await self._join(plan_wire.decode(plan), fields, descriptors)
         try:
-            share_container(self._machine.shared, self._task.plan.container)
-            answer = await self._handler(fields, descriptors)  # type: ignore[misc]
+            answer = await self._handlers.create(self._task.plan.container, fields, descriptors)
         except BaseException:
             self._done.set()
             raise
@@ -147,14 +145,20 @@ class Loop:
             self._tried.set()
         self._created = True
         code_pages.forget(_MUCH_CODE)
-        self._show_processes(self._sandbox)
+        self._show_processes(self._sandbox.container(self._task.plan.container.id))
         self._ending = asyncio.create_task(self._until_ended(self._sandbox))
-        return dict(answer)
+        return answer
+
+    async def _join(self, plan: ContainerPlan, fields: Fields, descriptors: Descriptors) -> Fields:
+        assert self._sandbox is not None
+        answer = await self._handlers.create(plan, fields, descriptors)
+        self._show_processes(self._sandbox.container(plan.id))
+        return answer
 
     async def _start_created(self, fields: Fields, descriptors: Descriptors) -> Fields:
         """Whoever asks for `start` while `create` is on its way waits for it."""
         await self._tried.wait()
-        return await self._start(fields, descriptors)  # type: ignore[misc,no-any-return]
+        return await self._handlers.start(fields, descriptors)
 
     async def _until_ended(self, sandbox: Sandbox) -> None:
         await sandbox.ended.wait()
@@ -166,7 +170,9 @@ class Loop:
         if not self._created:
             self._done.set()
 
-    def _save(self, container: Container) -> None:
+    # -- what the sandbox needs done (sandbox.Host) ------------------------------------------------------
+
+    def save(self, container: Container) -> None:
         """state.json says what is; a container that is gone from the disk (deleted by force) stays gone."""
         try:
             state = store.load(self._task.root, container.id)
@@ -175,3 +181,28 @@ class Loop:
         pid = 0 if container.status is Status.STOPPED else container.pid
         changed = state._replace(status=container.status.value, pid=pid, exit_status=container.exit_status)
         store.save(self._task.root, changed)
+
+    def share(self, plan: ContainerPlan, trees: Sequence[int]) -> dict[int, str]:
+        assert self._machine is not None
+        return share_container(self._machine, plan, trees)
+
+    def unshare(self, container_id: str) -> None:
+        assert self._machine is not None
+        if (view := self._views.pop(container_id, None)) is not None:
+            view.close()
+        unshare_container(self._machine, container_id)
+
+    def short_of_memory(self, plan: ContainerPlan) -> None:
+        """The file by which conmon tells it to engines: it watches the host's cgroup itself, where nothing happens."""
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            os.close(os.open(f"{plan.bundle}/{_OOM_FILE}", flags, 0o600))
+        except OSError as e:
+            log.warning("tell that container %s was short of memory: %s", plan.id, e)
+
+    def release(self) -> None:
+        for view in self._views.values():
+            view.close()
+        if self._watching is not None:
+            self._watching.cancel()
+        self._stack.close()

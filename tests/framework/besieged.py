@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from katapy.network.scan import Found, Interface
 from katapy.sandbox.annotations import Sizing
 from katapy.sandbox.container import Attachment, Container
 from katapy.sandbox.network import PodNetwork
-from katapy.sandbox.plan import HostFacts, SandboxPlan, plan_container, plan_sandbox
+from katapy.sandbox.plan import ContainerPlan, HostFacts, SandboxPlan, plan_container, plan_sandbox
 from katapy.sandbox.sandbox import Sandbox
 from katapy.sandbox.timings import Timings
 from katapy.supervisor.handlers import Handlers
@@ -212,21 +212,53 @@ class Step:
 
 
 @dataclass
+class _HostSide:
+    """Notes what the sandbox asks for (sandbox.Host)."""
+
+    saved: list[tuple[str, int | None]] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
+    released: int = 0
+
+    def save(self, container: Container) -> None:
+        self.saved.append((container.status.value, container.exit_status))
+
+    def share(self, plan: ContainerPlan, trees: Sequence[int]) -> dict[int, str]:
+        self.shared.append(plan.id)
+        return {}
+
+    def unshare(self, container_id: str) -> None:
+        if container_id in self.shared:
+            self.shared.remove(container_id)
+
+    def short_of_memory(self, plan: ContainerPlan) -> None: ...
+
+    def release(self) -> None:
+        self.released += 1
+
+
+@dataclass
 class Host:
     """One sandbox under attack. `accidents`: what reached the loop's exception handler, or was logged as an error."""
 
     sandbox: Sandbox
     vm: AgentVm
     plan: SandboxPlan
+    side: _HostSide
     accidents: list[str] = field(default_factory=list)
-    saved: list[tuple[str, int | None]] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
-    released: int = 0
     steps: list["Step"] = field(default_factory=list)
 
     @property
+    def saved(self) -> list[tuple[str, int | None]]:
+        return self.side.saved
+
+    @property
+    def released(self) -> int:
+        return self.side.released
+
+    @property
     def handlers(self) -> Handlers:
-        return Handlers(self.sandbox, self.plan.container)
+        return Handlers(self.sandbox)
 
     async def create(self) -> Process:
         process, fds, standin = self._stdio()
@@ -302,16 +334,9 @@ async def besieged(attack: str, method: str = "", config: Config = CONFIG) -> As
     logging.getLogger().addHandler(watcher)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: _note(accidents, context))
 
-    def save(container: Container) -> None:
-        host.saved.append((container.status.value, container.exit_status))
-
-    def release() -> None:
-        host.released += 1
-
-    sandbox = Sandbox(
-        plan, config, vm, "secret" * 8, Timings(0.0), OneInterface(vm, config.timeouts.boot_s), save, release
-    )
-    host = Host(sandbox, vm, plan, accidents)
+    side = _HostSide()
+    sandbox = Sandbox(plan, config, vm, "secret" * 8, Timings(0.0), OneInterface(vm, config.timeouts.boot_s), side)
+    host = Host(sandbox, vm, plan, side, accidents)
     try:
         yield host
     finally:

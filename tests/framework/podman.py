@@ -40,13 +40,12 @@ class Podman:
         self.cgroup = cgroup
         for name in ("bin", "root", "run", "tmp", "net"):
             (folder / name).mkdir(parents=True)
-        for hierarchy in _hierarchies():  # Podman makes them with the first container and keeps them
-            _make_cgroup(hierarchy, cgroup.strip("/"), "conmon")
-        launcher = _launcher(folder / "bin" / runtime.name, runtime)
-        text = config.replace(INSTALLED, str(launcher)).replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1)
+        make_cgroup(cgroup.strip("/"), "conmon")  # Podman makes it with the first container and keeps it
+        program = launcher(folder / "bin" / runtime.name, runtime)
+        text = config.replace(INSTALLED, str(program)).replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1)
         (folder / "containers.conf").write_text(text if guest else text + _LIMITS_OF_HOST_RUNTIMES)
         self._env = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
-        self._runtime_flag = runtime.name if guest else str(launcher)
+        self._runtime_flag = runtime.name if guest else str(program)
         self._import_image()
 
     def argv(self, *args: Arg) -> list[str]:
@@ -86,9 +85,8 @@ class Podman:
     def close(self) -> None:
         """Removes containers, mounts and cgroups, whatever the tests left. AssertionError names what would not go."""
         done = self("rm", "--all", "--force", "--time=0", timeout=120)
-        _unmount_below(self.folder)
-        for hierarchy in _hierarchies():
-            _remove_cgroup(hierarchy / self.cgroup.strip("/"))
+        unmount_below(self.folder)
+        remove_cgroup(self.cgroup.strip("/"))
         done.ok()
 
     def _import_image(self) -> None:
@@ -129,8 +127,8 @@ class Box:
         return wait_for(f"{self.id} has said {end!r}", lambda: text if (text := self.logs()).endswith(end) else "")
 
 
-def _launcher(path: Path, runtime: Runtime) -> Path:
-    """The runtime with a state root of the tests' own: Podman's clean-up forgets `--runtime-flag`."""
+def launcher(path: Path, runtime: Runtime) -> Path:
+    """A program that is the runtime with a state root of the tests' own: Podman's clean-up forgets `--runtime-flag`."""
     path.write_text(f'#!/bin/sh\nexec {shlex.join(runtime.argv())} "$@"\n')
     path.chmod(0o755)
     return path
@@ -144,6 +142,18 @@ def _hierarchies() -> Iterator[Path]:
     for path in CGROUPS.iterdir():
         if path.is_dir() and not path.is_symlink():
             yield path
+
+
+def make_cgroup(*names: str) -> None:
+    """Nested ones, in every hierarchy."""
+    for hierarchy in _hierarchies():
+        _make_cgroup(hierarchy, *names)
+
+
+def remove_cgroup(name: str) -> None:
+    """From every hierarchy, with all below it. AssertionError if a process stays in it."""
+    for hierarchy in _hierarchies():
+        _remove_cgroup(hierarchy / name)
 
 
 def _make_cgroup(parent: Path, *names: str) -> None:
@@ -168,7 +178,8 @@ def _remove_cgroup(cgroup: Path) -> None:
     wait_for(f"{cgroup} is empty", removed)
 
 
-def _unmount_below(folder: Path) -> None:
+def unmount_below(folder: Path) -> None:
+    """Everything that is mounted below it."""
     mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
         subprocess.run(["umount", mount], check=True)

@@ -178,7 +178,7 @@ def test_floods_of_events_reach_a_subscriber_bounded() -> None:
         async with besieged("FloodsEvents") as host:
             await host.create()
             memory = Memory()
-            stream = host.sandbox.events(host.sandbox.container("c1"), 60)
+            stream = host.sandbox.events.follow(host.sandbox.container("c1"), 60)
             kinds = [(await anext(stream))[0] for _ in range(200)]
             assert kinds[0] == "stats"
             assert set(kinds[1:]) == {"oom"}

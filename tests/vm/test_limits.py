@@ -119,5 +119,6 @@ def test_init_killed_for_memory_is_137_and_an_event(runtime: Runtime, bundle: Bu
         wait_for("events are on", lambda: "stats" in (tmp_path / "events").read_text())
         container.start()
         assert container.wait(60) == 137
+        assert (made.path / "oom").exists(), "what conmon tells OOMKilled by"
         assert events.wait(20) == 0
     assert '"oom"' in (tmp_path / "events").read_text()

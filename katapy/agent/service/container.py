@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from katapy.agent import ps, stats
-from katapy.agent.containers import Container
+from katapy.agent.containers import Container, forget_files
 from katapy.agent.lifecycle import State
 from katapy.agent.machine import Machine
 from katapy.errors import WrongStatus
@@ -16,7 +16,7 @@ class ContainerCalls:
     machine: Machine
 
     async def CreateContainer(self, request: pb.CreateContainerRequest, context: Any) -> pb.CreateContainerReply:
-        container = await self.machine.containers.create(request.container_id, request.spec_json)
+        container = await self.machine.containers.create(request.container_id, request.spec_json, request.tmpfs)
         return pb.CreateContainerReply(guest_pid=container.process(names.INIT_EXEC_ID).pid)
 
     async def StartContainer(self, request: pb.ContainerRequest, context: Any) -> pb.Empty:
@@ -37,6 +37,7 @@ class ContainerCalls:
 
     async def RemoveContainer(self, request: pb.ContainerRequest, context: Any) -> pb.Empty:
         await self.machine.containers.remove(request.container_id)
+        forget_files()
         return pb.Empty()
 
     async def Stats(self, request: pb.ContainerRequest, context: Any) -> pb.StatsReply:

@@ -65,6 +65,7 @@ class SandboxCalls:
         machine = self.machine
         for container_id in machine.containers.ids():
             await machine.containers.remove(container_id)
+        machine.containers.memory_volumes.close()
         os.sync()
         for target in reversed(machine.shares):
             mount.umount(target, mount.MNT_DETACH)

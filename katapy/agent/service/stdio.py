@@ -6,6 +6,7 @@ is the only buffer. When the stream ends early the rest stays in the pipe, for a
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -26,11 +27,11 @@ class StdioCalls:
     machine: Machine
 
     async def Stdio(self, requests: Any, context: Any) -> None:
-        process = await self._process(await context.read(), context)
+        container_id, process = await self._process(await context.read(), context)
         if process.attached:
             raise WrongStatus("the process's stdio is attached already")
         process.attached = True
-        output = Output(process, context)
+        output = Output(process, context, lambda: self.machine.oom.kills(container_id) > 0)
         feeding = asyncio.create_task(feed(process.streams, output, context))
         try:
             await output.run()
@@ -40,26 +41,27 @@ class StdioCalls:
             with contextlib.suppress(asyncio.CancelledError):
                 await feeding
 
-    async def _process(self, first: Any, context: Any) -> Process:
-        """What the stream is about: a process that is there, or one that its first message starts."""
+    async def _process(self, first: Any, context: Any) -> tuple[str, Process]:
+        """What the stream is about, with its container's id: a process that is there, or one that is started now."""
         kind = None if first is END else first.WhichOneof("message")
         containers = self.machine.containers
         if kind == "open":
-            return containers.get(first.open.container_id).process(first.open.exec_id)
+            return first.open.container_id, containers.get(first.open.container_id).process(first.open.exec_id)
         if kind != "exec":
             raise SpecError("the first message of a stdio stream must be `open` or `exec`")
         wanted = first.exec
         process = await containers.exec(wanted.container_id, wanted.exec_id, wanted.process_json, wanted.cgroup)
         started = pb.ExecReply(guest_pid=process.pid, crun_seconds=process.crun_seconds)
         await context.write(pb.StdioOutput(started=started))
-        return process
+        return wanted.container_id, process
 
 
 class Output:
     """Process to host: one pump for each output, messages one at a time, `exited` in its place."""
 
-    def __init__(self, process: Process, context: Any) -> None:
+    def __init__(self, process: Process, context: Any, out_of_memory: Callable[[], bool] = lambda: False) -> None:
         self._process = process
+        self._out_of_memory = out_of_memory
         self._streams = process.streams
         self._context = context
         self._turn = asyncio.Lock()
@@ -137,7 +139,8 @@ class Output:
                 if fd not in self._unwanted and await self._send(fd, OUTPUT_CHUNK) == 0:
                     self._has_ended(fd)
             closed, self._untold = self._untold, pb.CloseOutput()
-            await self._context.write(pb.StdioOutput(exited=pb.WaitReply(status=status), also_closed=closed))
+            end = pb.WaitReply(status=status, out_of_memory=self._out_of_memory())
+            await self._context.write(pb.StdioOutput(exited=end, also_closed=closed))
         self._exit_said.set()
 
     async def _drain_terminal(self, fd: int) -> None:

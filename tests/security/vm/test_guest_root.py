@@ -45,10 +45,18 @@ def root(module_runtime: Runtime, module_bundle: BundleMaker, readonly: Path) ->
     return container
 
 
+def names_in_the_share(root: Container) -> list[str]:
+    """What is below the container's and the volume's folder; there is no third."""
+    folders = root.sh(f"ls {SHARE}").split()
+    assert sorted(folders, key=lambda name: name[0] == "@") == [root.id, folders[0]]
+    return sorted(root.sh(f"ls {SHARE}/{root.id}; ls {SHARE}/{folders[0]}").split())
+
+
 def test_the_top_of_the_share_cannot_be_changed(root: Container) -> None:
     id = root.id
-    places = (SHARE, f"{SHARE}/{id}", f"{SHARE}/{id}/mounts")
-    assert root.sh(f"ls {SHARE}") == id
+    volume = root.sh(f"ls -d {SHARE}/@*")
+    places = (SHARE, f"{SHARE}/{id}", volume, f"{volume}/mounts")
+    assert names_in_the_share(root) == ["mounts", "rootfs"]
     attempts = [
         attempt
         for place in places
@@ -58,12 +66,12 @@ def test_the_top_of_the_share_cannot_be_changed(root: Container) -> None:
         )
     ]  # fmt: skip
     attempts += [
-        f"mv {SHARE}/{id} {SHARE}/other", f"mv {SHARE}/{id}/rootfs {SHARE}/{id}/r", f"rmdir {SHARE}/{id}/mounts",
-        f"rmdir {SHARE}/{id}/rootfs", f"rm -r {SHARE}/{id}/mounts", f"ln {SHARE}/{id}/rootfs/etc/passwd {SHARE}/l",
+        f"mv {SHARE}/{id} {SHARE}/other", f"mv {SHARE}/{id}/rootfs {SHARE}/{id}/r", f"rmdir {volume}/mounts",
+        f"rmdir {SHARE}/{id}/rootfs", f"rm -r {volume}/mounts", f"ln {SHARE}/{id}/rootfs/etc/passwd {SHARE}/l",
     ]  # fmt: skip
     script = "; ".join(f"({attempt}) 2>/dev/null && echo '{attempt}'" for attempt in attempts)
     assert root.sh(f"{script}; true") == ""
-    assert root.sh(f"ls {SHARE}/{id}").split() == ["mounts", "rootfs"]
+    assert names_in_the_share(root) == ["mounts", "rootfs"]
 
 
 def test_mounting_the_share_again_gives_no_more(root: Container, readonly: Path) -> None:
@@ -79,15 +87,14 @@ def test_mounting_the_share_again_gives_no_more(root: Container, readonly: Path)
     before = snapshot(readonly)
     root.exec("sh", "-c", f"({script}) >/dev/null 2>&1")
     assert snapshot(readonly) == before
-    assert root.sh(f"ls {SHARE}") == root.id
-    assert root.sh(f"ls {SHARE}/{root.id}").split() == ["mounts", "rootfs"]
+    assert names_in_the_share(root) == ["mounts", "rootfs"]
 
 
 def test_a_read_only_bind_stays_unwritten(root: Container, readonly: Path) -> None:
-    number = root.sh(f"ls {SHARE}/{root.id}/mounts").split()
-    assert len(number) == 1
+    places = root.sh(f"ls -d {SHARE}/@*/mounts/0").split()
+    assert len(places) == 1
     before = snapshot(readonly)
-    for place in ("/ro", f"{SHARE}/{root.id}/mounts/{number[0]}"):
+    for place in ("/ro", *places):
         attempts = (
             f"mount -o remount,rw {place}", f"mount -o remount,bind,rw {place}", f"echo changed > {place}/file",
             f"rm {place}/file", f"touch {place}/new", f"chmod 777 {place}/file", f"mv {place}/file {place}/moved",

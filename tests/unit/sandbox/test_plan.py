@@ -1,5 +1,6 @@
 """plan(): pure, so tables."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,8 +10,9 @@ from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport
 from katapy.protocol import names
 from katapy.sandbox.annotations import MEMORY_MIB, VCPUS, Sizing, sizing
+from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
-from katapy.sandbox.sources import Source, SourceKind
+from katapy.sandbox.sources import Memory, Source, SourceKind
 from katapy.storage.shared_directory import ReadOnly
 
 FACTS = HostFacts(
@@ -48,9 +50,12 @@ def guest(document: dict[str, Any], sources: dict[int, Source] | None = None) ->
 def test_the_guest_sees_its_own_paths_only() -> None:
     document = spec(cgroupsPath="/machine/c1")
     document["mounts"] = [{"destination": "/data", "type": "bind", "source": "/srv/secret", "options": ["rbind", "ro"]}]
-    seen = guest(document, {0: Source(SourceKind.DIRECTORY, "/srv/secret")})
+    source = {0: Source(SourceKind.DIRECTORY, "/srv/secret")}
+    seen = guest(document, source)
     assert seen["root"]["path"] == "/run/katapy/shared/c1/rootfs"
-    assert seen["mounts"][0]["source"] == "/run/katapy/shared/c1/mounts/0"
+    assert seen["mounts"][0]["source"] == ""
+    placed = json.loads(place_binds(container(document, source).spec_json, {0: "/run/katapy/shared/@1/mounts/0"}))
+    assert placed["mounts"][0] == {**document["mounts"][0], "source": "/run/katapy/shared/@1/mounts/0"}
     assert seen["mounts"][0]["options"] == ["rbind", "ro"]
     assert seen["linux"]["cgroupsPath"] == "/katapy/c1"
     assert "/srv/secret" not in json.dumps(seen)
@@ -69,12 +74,16 @@ def test_binds_carry_what_the_host_enforces() -> None:
     assert (second.index, second.source, second.readonly, second.recursive) == (2, "/b", ReadOnly.NO, True)
 
 
-def test_shared_memory_of_the_host_becomes_a_tmpfs_of_its_size() -> None:
+def test_shared_memory_of_the_host_becomes_a_tmpfs_of_the_guest() -> None:
     document = spec()
     document["mounts"] = [{"destination": "/dev/shm", "type": "bind", "source": "/shm", "options": ["bind"]}]
-    mount = guest(document, {0: Source(SourceKind.SHM, "/shm", 65536)})["mounts"][0]
-    assert mount["type"] == "tmpfs"
-    assert "size=65536" in mount["options"]
+    memory = Memory("24-1", 65536, 0o1777, 0, 0, False)
+    plan = container(document, {0: Source(SourceKind.MEMORY, "/shm", memory)})
+    assert plan.memory == (memory,)
+    assert plan.binds == ()
+    mount = json.loads(plan.spec_json)["mounts"][0]
+    assert mount["source"] == "/run/katapy/tmpfs/24-1"
+    assert mount["options"] == ["bind"]
 
 
 def test_there_is_a_cgroup_namespace_and_only_one() -> None:
@@ -174,3 +183,44 @@ class TestAnnotations:
     def test_values_are_numbers_in_a_range(self, value: str) -> None:
         with pytest.raises(SpecError):
             sizing({VCPUS: value}, (VCPUS,), DEFAULT)
+
+
+CRI, CRIO = "io.kubernetes.cri.sandbox-", "io.kubernetes.cri-o.PodLinuxResources"
+
+
+@pytest.mark.parametrize(
+    "annotations, vcpus, memory",
+    [
+        ({}, 1, 512),
+        ({f"{CRI}cpu-quota": "250000", f"{CRI}cpu-period": "100000"}, 3, 512),
+        ({f"{CRI}cpu-quota": "-1", f"{CRI}cpu-shares": "1500"}, 2, 512),
+        ({f"{CRI}cpu-quota": "100000", f"{CRI}cpu-period": "100000", f"{CRI}cpu-shares": "4000"}, 1, 512),
+        ({f"{CRI}cpu-quota": "9900000", f"{CRI}cpu-period": "100000"}, 4, 512),
+        ({f"{CRI}memory": str(1024 << 20)}, 1, 256 + 1024),
+        ({f"{CRI}memory": str(1 << 60)}, 1, 4096),
+        ({CRIO: '{"cpu_period": 100000, "cpu_quota": 200000, "memory_limit_in_bytes": 1073741824}'}, 2, 256 + 1024),
+        ({"pod-linux-resources.crio.io": '{"cpu_quota": 200000}', CRIO: '{"cpu_quota": 400000}'}, 2, 512),
+    ],
+)
+def test_the_machine_is_as_large_as_the_engine_says(annotations: dict[str, str], vcpus: int, memory: int) -> None:
+    document = spec() | {"annotations": annotations}
+    facts = dataclasses.replace(FACTS, memory_mib=4096)
+    plan = plan_sandbox(container(document), document, DEFAULT, facts)
+    assert (plan.vcpus, plan.memory_mib) == (vcpus, memory)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {f"{CRI}memory": "much"},
+        {f"{CRI}memory": "9" * 25},
+        {f"{CRI}cpu-quota": "1.5"},
+        {CRIO: "{"},
+        {CRIO: "[1]"},
+        {CRIO: '{"cpu_quota": {}}'},
+    ],
+)
+def test_a_size_that_is_none_is_an_error(annotations: dict[str, str]) -> None:
+    document = spec() | {"annotations": annotations}
+    with pytest.raises(SpecError):
+        plan_sandbox(container(document), document, DEFAULT, FACTS)

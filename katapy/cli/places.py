@@ -1,0 +1,180 @@
+"""Where a container comes to live: in a machine of its own, or in the running one of its pod. CLI only.
+
+Both answer the same calls: `open` gives the supervisor's pid, `ask` has it create the container, `close` lets go of it.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from katapy import config
+from katapy.cli.supervisor_process import check_not_frozen
+from katapy.control import client, endpoint
+from katapy.control.messages import Fields
+from katapy.errors import HostError, KatapyError, WrongStatus
+from katapy.network import netns
+from katapy.oci.spec import Bundle
+from katapy.sandbox import annotations, facts, plan, plan_wire, pods, sources, store, template, trees
+from katapy.supervisor.launch import LOG_FILE, Launched, Task, launch
+
+_SLACK_S = 5.0
+_BOOTS = 2.0
+"""A clone that does not live is given up before a machine boots in its place."""
+_MAX_LOG = 1024 * 1024
+
+
+class Place(Protocol):
+    """Where `container` comes to live."""
+
+    @property
+    def container(self) -> plan.ContainerPlan: ...
+
+    @property
+    def sandbox_id(self) -> str: ...
+
+    def open(self, cgroup_procs: tuple[str, ...], undo: contextlib.ExitStack) -> int:
+        """The supervisor's pid; what was started for it is entered into `undo`."""
+
+    @property
+    def mounts(self) -> str | None:
+        """The mount namespace for the stand-in to start in, None for a copy of the caller's; after `open`."""
+
+    def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
+        """Hooks have run, the stand-in does not hide anything yet: the time to look for what is to be shared."""
+
+    def ask(self, fields: Fields, fds: tuple[int, ...]) -> Mapping[str, Any]:
+        """`create` over the control socket; the answer. Raises KatapyError."""
+
+    def close(self) -> None:
+        """The container is created."""
+
+
+def choose(root: str, container_id: str, bundle: Bundle, conf: config.Config, origin: float) -> Place:
+    """Plans the container, and its machine if it needs one. Raises KatapyError."""
+    spec = bundle.raw
+    found = sources.inspect_sources(spec.get("mounts") or [], bundle.path)
+    listed = plan.namespaces(spec)
+    pod = pods.find_pod(container_id, spec.get("annotations") or {}, listed, _world(root))
+    if pod is not None:
+        return InPod(root, pod, plan.plan_container(container_id, bundle.path, spec, found, pod.joined), conf)
+    default = annotations.Sizing(conf.hypervisor.vcpus, conf.hypervisor.memory_mib)
+    sizing = annotations.sizing(spec.get("annotations") or {}, conf.annotations.allowed, default)
+    container = plan.plan_container(container_id, bundle.path, spec, found)
+    for kind, path in container.namespaces:
+        if kind == "network" and path:
+            netns.check(path)
+    sandbox_plan = plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf))
+    return Alone(root, sandbox_plan, conf, origin)
+
+
+class Alone:
+    """A machine of its own, with a supervisor that is forked for it."""
+
+    def __init__(self, root: str, sandbox: plan.SandboxPlan, conf: config.Config, origin: float) -> None:
+        self.container = sandbox.container
+        self.sandbox_id = sandbox.id
+        self._root, self._sandbox, self._conf, self._origin = root, sandbox, conf, origin
+        self._lifeline = -1
+        self.mounts: str | None = None
+
+    def open(self, cgroup_procs: tuple[str, ...], undo: contextlib.ExitStack) -> int:
+        found = template.find_template(self._sandbox, self._conf, say)
+        self._task = Task(self._sandbox, self._conf, self._root, cgroup_procs, self._origin, found)
+        control = store.control_path(self._root, self.sandbox_id)
+        with contextlib.closing(endpoint.listen(control)) as listener:
+            launched = launch(self._task, listener.fileno())
+        undo.callback(_end_supervisor, launched)
+        self._lifeline = launched.lifeline
+        self.mounts = f"/proc/{launched.pid}/ns/mnt"
+        return launched.pid
+
+    def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
+        """The supervisor does, in that same mount namespace."""
+
+    def ask(self, fields: Fields, fds: tuple[int, ...]) -> Mapping[str, Any]:
+        """A supervisor that died has left its last words in its log."""
+        timeouts = self._conf.timeouts
+        deadline_s = timeouts.boot_s * _BOOTS + timeouts.request_s + _SLACK_S
+        control = store.control_path(self._root, self.sandbox_id)
+        try:
+            return client.call(control, "create", fields, deadline_s=deadline_s, fds=fds)
+        except client.SupervisorGone as e:
+            with open(
+                f"{store.directory(self._root, self.sandbox_id)}/{LOG_FILE}", encoding="utf-8", errors="replace"
+            ) as f:
+                lines = f.read(_MAX_LOG).strip().splitlines()
+            raise HostError(f"the supervisor ended: {lines[-1] if lines else 'it left no word'}") from e
+
+    def close(self) -> None:
+        os.close(self._lifeline)
+
+
+class InPod:
+    """The running machine of a pod. Its supervisor is another process tree's: it is asked, never signalled."""
+
+    def __init__(self, root: str, pod: pods.Pod, container: plan.ContainerPlan, conf: config.Config) -> None:
+        self.container = container
+        self.sandbox_id = pod.sandbox.id
+        self._root = root
+        self._sandbox = pod.sandbox
+        self._request_s = conf.timeouts.boot_s + conf.timeouts.request_s + _SLACK_S
+        self._trees: list[int] = []
+        self.mounts: str | None = None
+
+    def open(self, cgroup_procs: tuple[str, ...], undo: contextlib.ExitStack) -> int:
+        check_not_frozen(self._sandbox)
+        return self._sandbox.supervisor_pid
+
+    def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
+        self._trees = trees.open_trees(self.container, standin_pid)
+        for fd in self._trees:
+            undo.callback(os.close, fd)
+
+    def ask(self, fields: Fields, fds: tuple[int, ...]) -> Mapping[str, Any]:
+        request = {**fields, "plan": plan_wire.encode(self.container)}
+        control = store.control_path(self._root, self.sandbox_id)
+        try:
+            return client.call(control, "create", request, deadline_s=self._request_s, fds=(*fds, *self._trees))
+        except client.SupervisorGone as e:
+            raise WrongStatus(f"the sandbox {self.sandbox_id} of this container has ended") from e
+
+    def close(self) -> None:
+        for fd in self._trees:
+            os.close(fd)
+
+
+def say(words: str) -> None:
+    """Progress, for a person: what an engine's `create` prints would end up in the container's own log."""
+    if os.isatty(2):
+        os.write(2, f"katapy: {words}\n".encode())
+
+
+def _end_supervisor(launched: Launched) -> None:
+    """SIGKILL: QEMU and virtiofsd die with it, mounts too. Reaped, so that its cgroup is empty."""
+    os.close(launched.lifeline)
+    os.kill(launched.pid, signal.SIGKILL)
+    os.waitpid(launched.pid, 0)
+
+
+def _world(root: str) -> pods.World:
+    """The state root, as sandbox/pods looks at it. What is damaged there is somebody else's affair."""
+
+    def find(container_id: str) -> store.State | None:
+        try:
+            return store.live_status(root, container_id)
+        except KatapyError:
+            return None
+
+    def living() -> list[store.State]:
+        states = (find(container_id) for container_id in store.list_ids(root))
+        return [state for state in states if state is not None and state.pid > 0]
+
+    def same(one: str, other: str) -> bool:
+        try:
+            return os.path.samestat(os.stat(one), os.stat(other))
+        except OSError:
+            return False
+
+    return pods.World(find, living, same)

@@ -1,0 +1,120 @@
+"""What containers of a pod bind: a directory or file of the host is shared once, however many of them mount it.
+
+Runs in the supervisor. Shared twice it would be two inodes for the guest: what one container writes the other would
+see late; a lock, an inotify watch, a socket or a FIFO of one would be nothing to the other. What is the same is said by
+device, inode and the flags of the host's mount: where one path is read-only or noexec on the host and another is not,
+each keeps its rights. A read-only mount uses what another container may write to, if there is such: the guest keeps
+that container from writing.
+
+What is below a volume that the guest may write to is the guest's to change: a source there must be what is found there
+without links, or a link that somebody puts into its path would lead anywhere on the host.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from katapy.errors import HostError, errno_text
+from katapy.linux import mount_tree
+from katapy.storage.shared_directory import ReadOnly, SharedDirectory, open_tree
+
+_FLAGS = os.ST_RDONLY | os.ST_NOEXEC
+
+
+class _Identity(NamedTuple):
+    device: int
+    inode: int
+    flags: int
+    recursive: bool
+
+
+@dataclass(slots=True)
+class _Volume:
+    identity: _Identity
+    readonly: ReadOnly
+    source: str
+    name: str
+    path: str
+    users: set[str] = field(default_factory=set)
+
+
+class Volumes:
+    """Those of one machine, in its shared directory."""
+
+    def __init__(self, shared: SharedDirectory) -> None:
+        self._shared = shared
+        self._volumes: list[_Volume] = []
+        self._number = 0
+
+    def add(self, container_id: str, source: str, readonly: ReadOnly, recursive: bool, tree: int | None = None) -> str:
+        """Shares `source` with the guest for a container; its path there. As SharedDirectory.add_mount."""
+        with contextlib.ExitStack() as stack:
+            try:
+                if tree is None:
+                    tree = open_tree(source, recursive)
+                    stack.callback(os.close, tree)
+                status, mounted = os.fstat(tree), os.fstatvfs(tree)
+            except OSError as e:
+                raise HostError(f"can't share {source}: {errno_text(e)}") from e
+            self._check_links(source, status)
+            identity = _Identity(status.st_dev, status.st_ino, mounted.f_flag & _FLAGS, recursive)
+            volume = self._find(identity, readonly) or self._share(identity, source, readonly, tree)
+        volume.users.add(container_id)
+        return volume.path
+
+    def drop(self, container_id: str) -> None:
+        """Unshares what nobody else uses. Idempotent. Raises HostError, having tried all."""
+        unused = []
+        for volume in self._volumes:
+            volume.users.discard(container_id)
+            if not volume.users:
+                unused.append(volume)
+        self._volumes = [volume for volume in self._volumes if volume.users]
+        failures = []
+        for volume in unused:
+            try:
+                self._shared.remove_container(volume.name)
+            except HostError as e:
+                failures.append(e)
+        if failures:
+            raise failures[0]
+
+    def _check_links(self, source: str, found: os.stat_result) -> None:
+        """Raises HostError if `source` is below a writable volume, and `found` is not what is there."""
+        for volume in self._volumes:
+            if volume.readonly is not ReadOnly.NO or not source.startswith(f"{volume.source}/"):
+                continue
+            try:
+                place = os.open(f"{self._shared.directory}/{volume.name}/mounts/0", os.O_PATH | os.O_CLOEXEC)
+                try:
+                    inside = mount_tree.open_beneath(place, source.removeprefix(f"{volume.source}/"))
+                    try:
+                        same = os.path.samestat(os.fstat(inside), found)
+                    finally:
+                        os.close(inside)
+                finally:
+                    os.close(place)
+            except OSError as e:
+                raise HostError(f"can't share {source}: {errno_text(e)}: {volume.source} is the pod's to change") from e
+            if not same:
+                raise HostError(f"can't share {source}: it leads out of {volume.source}, which is the pod's to change")
+
+    def _find(self, identity: _Identity, readonly: ReadOnly) -> _Volume | None:
+        """One with the same rights, else one with more of them. What is below a mount can only be kept by the host."""
+        found = [volume for volume in self._volumes if volume.identity == identity]
+        enough = {readonly} | ({ReadOnly.NO} if readonly is ReadOnly.TOP else set())
+        ranked = sorted((v for v in found if v.readonly in enough), key=lambda v: v.readonly is not ReadOnly.NO)
+        return ranked[0] if ranked else None
+
+    def _share(self, identity: _Identity, source: str, readonly: ReadOnly, tree: int) -> _Volume:
+        self._number += 1
+        name = f"@{self._number}"  # no container's id
+        try:
+            path = self._shared.add_mount(name, 0, source, readonly, identity.recursive, tree)
+        except BaseException:
+            self._shared.remove_container(name)
+            raise
+        volume = _Volume(identity, readonly, source, name, path)
+        self._volumes.append(volume)
+        return volume

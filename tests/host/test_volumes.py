@@ -1,0 +1,187 @@
+"""A source that several containers bind is one share, with the rights that each of its mounts has. With real mounts."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from katapy.errors import HostError
+from katapy.linux import mount
+from katapy.storage.shared_directory import ReadOnly, SharedDirectory, enter_private_mounts, open_tree
+from katapy.storage.volumes import Volumes
+
+GUEST = "/run/katapy/shared"
+_SWAPS = 500
+
+
+def isolated(work: Callable[[], None]) -> None:
+    """In a child with a mount namespace of its own."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            enter_private_mounts()
+            work()
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").write_text("x")
+    return tmp_path / "data"
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return sorted(os.listdir(tmp_path / "shared"))
+
+
+def test_one_share_for_all_and_gone_with_the_last(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "link").symlink_to(data)
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        paths = {
+            volumes.add("a", str(data), ReadOnly.NO, True),
+            volumes.add("b", str(tmp_path / "link"), ReadOnly.NO, True),
+            volumes.add("b", str(data), ReadOnly.TOP, True),
+        }
+        assert paths == {f"{GUEST}/@1/mounts/0"}
+        volumes.drop("a")
+        volumes.drop("a")
+        assert folders(tmp_path) == ["@1"]
+        volumes.drop("b")
+        assert folders(tmp_path) == []
+        assert (data / "file").exists()
+
+    isolated(run)
+
+
+def test_less_rights_never_become_more(tmp_path: Path, data: Path) -> None:
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        readonly = volumes.add("a", str(data), ReadOnly.TOP, True)
+        all_readonly = volumes.add("a", str(data), ReadOnly.ALL, True)
+        writable = volumes.add("b", str(data), ReadOnly.NO, True)
+        assert len({readonly, all_readonly, writable}) == 3
+        for number, allowed in ((1, False), (2, False), (3, True)):
+            place = tmp_path / f"shared/@{number}/mounts/0/new{number}"
+            if allowed:
+                place.write_text("x")
+            else:
+                with pytest.raises(OSError, match="Read-only"):
+                    place.write_text("x")
+
+    isolated(run)
+
+
+def test_a_read_only_mount_of_the_host_keeps_its_rights(tmp_path: Path, data: Path) -> None:
+    """And so does the writable one of the same directory."""
+    (tmp_path / "view").mkdir()
+
+    def run() -> None:
+        mount.mount(str(data), str(tmp_path / "view"), "", mount.MS_BIND)
+        flags = mount.MS_REMOUNT | mount.MS_BIND | mount.MS_RDONLY | mount.MS_NOEXEC
+        mount.mount("none", str(tmp_path / "view"), "", flags)
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        for first, second in (("view", "data"), ("data", "view")):
+            one = volumes.add("a", str(tmp_path / first), ReadOnly.NO, True)
+            other = volumes.add("b", str(tmp_path / second), ReadOnly.NO, True)
+            assert one != other
+            view = one if first == "view" else other
+            place = tmp_path / "shared" / view.removeprefix(f"{GUEST}/")
+            with pytest.raises(OSError, match="Read-only"):
+                (place / "new").write_text("x")
+            volumes.drop("a")
+            volumes.drop("b")
+
+    isolated(run)
+
+
+def test_a_replaced_file_is_another_one(tmp_path: Path, data: Path) -> None:
+    """As with a bind mount of runc: who has it keeps the old one, who comes later gets the new one."""
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        old = volumes.add("a", str(data / "file"), ReadOnly.TOP, False)
+        (data / "new").write_text("y")
+        (data / "new").rename(data / "file")
+        new = volumes.add("b", str(data / "file"), ReadOnly.TOP, False)
+        assert old != new
+        assert (tmp_path / "shared/@1/mounts/0").read_text() == "x"
+        assert (tmp_path / "shared/@2/mounts/0").read_text() == "y"
+
+    isolated(run)
+
+
+def test_a_tree_is_shared_whatever_its_path_has_become(tmp_path: Path, data: Path) -> None:
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        tree = open_tree(str(data), True)
+        data.rename(tmp_path / "moved")
+        data.symlink_to("/etc")
+        volumes.add("a", str(data), ReadOnly.NO, True, tree)
+        assert os.listdir(tmp_path / "shared/@1/mounts/0") == ["file"]
+
+    isolated(run)
+
+
+def test_a_link_that_swaps_leads_nowhere(tmp_path: Path, data: Path) -> None:
+    """A container that may write to `data` swaps `data/sub` for a link to the host's files, while others bind it."""
+    outside, spare = tmp_path / "outside", data / "spare"
+    outside.mkdir()
+    (data / "sub").mkdir()
+    spare.symlink_to(outside)
+    libc = ctypes.CDLL(None)
+    ends = [os.fsencode(path) for path in (data / "sub", spare)]
+
+    def exchange() -> None:
+        assert libc.renameat2(-100, ends[0], -100, ends[1], 2) == 0  # RENAME_EXCHANGE
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        volumes.add("a", str(data), ReadOnly.NO, True)
+        sub = str(data / "sub")
+        volumes.add("b", sub, ReadOnly.NO, True)
+        volumes.drop("b")
+        exchange()
+        with pytest.raises(HostError, match="is the pod's to change"):
+            volumes.add("b", sub, ReadOnly.NO, True)
+        swapper = os.fork()
+        if swapper == 0:
+            while True:
+                exchange()
+        try:
+            for number in range(_SWAPS):
+                try:
+                    path = volumes.add(f"b{number}", sub, ReadOnly.NO, True)
+                except HostError:
+                    continue
+                (tmp_path / "shared" / path.removeprefix(f"{GUEST}/") / f"new{number}").touch()
+                volumes.drop(f"b{number}")
+        finally:
+            os.kill(swapper, signal.SIGKILL)
+            os.waitpid(swapper, 0)
+
+    isolated(run)
+    assert os.listdir(outside) == []
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        with pytest.raises(HostError, match="no such file"):
+            volumes.add("a", "/nosuch", ReadOnly.NO, True)
+        assert folders(tmp_path) == []
+
+    isolated(run)
