@@ -17,6 +17,7 @@ from katapy.cli.parse import Args
 from katapy.errors import HostError, KatapyError, errno_text
 from katapy.hypervisor.qemu import probe
 from katapy.hypervisor.vm import Accelerator
+from katapy.network import probe as network_probe
 from katapy.sandbox.facts import choose_share, choose_transport
 from katapy.sandbox.machine import load_image
 from katapy.storage.probe import descriptor_warning
@@ -163,6 +164,15 @@ def check_devices(conf: config.Config, root: str) -> Finding:
     return Finding(OK, " ".join(_DEVICES))
 
 
+def check_network(conf: config.Config, root: str) -> Finding:
+    joining, carrying = network_probe.missing()
+    if joining:
+        raise HostError(f"network interfaces can't be joined to a guest: {joining}")
+    if carrying:
+        return Finding(WARNING, f"127.0.0.1 of a pod can't lead to its guest: {carrying}")
+    return Finding(OK, "interfaces are joined by tc, 127.0.0.1 of a pod by nf_tables")
+
+
 CHECKS: dict[str, Check] = {
     "user": check_user,
     "qemu": check_qemu,
@@ -175,4 +185,5 @@ CHECKS: dict[str, Check] = {
     "memory": check_memory,
     "state root": check_state_root,
     "devices": check_devices,
+    "network": check_network,
 }

@@ -100,6 +100,13 @@ def test_a_network_is_connected_and_disconnected_while_the_container_runs(server
     wait_for("it has gone", lambda: "eth1" not in server.sh("ls /sys/class/net"), SLOW_S)
 
 
+def test_a_container_with_a_user_namespace_gets_its_network_after_create(podman: Podman) -> None:
+    flags = ("--uidmap=0:100000:65536", "--gidmap=0:100000:65536")
+    said = podman.run("--rm", *flags, IMAGE, "sh", "-c", "ip addr; ip route", network=NETWORK).ok().out
+    assert "inet 10.87.7." in said
+    assert "default via 10.87.7.1" in said
+
+
 @pytest.mark.guest
 def test_removing_what_is_left_of_a_killed_supervisor(podman: Podman) -> None:
     box = Box(podman, podman.run("-d", IMAGE, "sleep", "1000000", network=NETWORK).ok().out.strip())

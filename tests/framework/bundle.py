@@ -145,7 +145,7 @@ def privileged(spec: Spec) -> None:
 
 def make_rootfs(folder: Path) -> Path:
     """busybox with a link for each applet, and the folders and files one expects of a root."""
-    for name in ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "var/run"):
+    for name in ("bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "var/run"):
         (folder / name).mkdir(parents=True)
     (folder / "tmp").chmod(0o1777)
     shutil.copy(BUSYBOX, folder / "bin/busybox")

@@ -17,7 +17,7 @@ from framework.wait import wait_for
 from katapy.errors import HostError, Unsupported
 from katapy.linux import rtnetlink
 from katapy.linux.netlink import Netlink
-from katapy.network import leftovers, netns
+from katapy.network import leftovers, netns, probe
 from katapy.network.pod import PodNamespace
 from katapy.network.scan import Found
 
@@ -141,6 +141,10 @@ def test_addresses_routes_and_neighbours(wire: Wire, pod: PodNamespace) -> None:
 
 def text(packed: bytes) -> str:
     return str(ipaddress.ip_address(packed)) if packed else ""
+
+
+def test_this_host_can_do_all_of_it() -> None:
+    assert probe.missing() == ("", "")
 
 
 # -- joining ----------------------------------------------------------------------------------------------------------

@@ -223,6 +223,17 @@ def test_interfaces_that_an_engine_adds_after_create(
         container.delete("--force")
 
 
+def test_more_interfaces_than_a_machine_takes_are_refused(wire: Wire, runtime: Runtime, bundle: BundleMaker) -> None:
+    for number in range(8):
+        wire.cable(f"eth{number}", (), ())
+    _, result = runtime.try_create(bundle(edit=in_namespace(wire.pod.path)))
+    assert result.status == 1
+    assert "network interface eth7: no free slot" in result.err
+    assert wire.pod.links() == [f"eth{number}" for number in range(8)]
+    assert wire.pod.redirections() == ""
+    assert runtime.ids() == []
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
