@@ -10,8 +10,10 @@ from katapy.errors import HostError, KatapyError, NotFound, Timeout, WrongStatus
 from katapy.sandbox import store
 
 _DELETE_S = 30.0
-_DEATH_S = 10.0
+_KILLED_S = 10.0
 """From SIGKILL to the end of the supervisor; QEMU ends with it (PR_SET_PDEATHSIG)."""
+_DEATH_S = 10.0
+"""From the end of the last container to that of the supervisor."""
 
 
 def run(args: Args) -> int:
@@ -71,8 +73,8 @@ def _await_supervisor(state: store.State, force: bool) -> None:
 
 def _kill_supervisor(state: store.State) -> None:
     supervisor_process.kill(state)
-    if not supervisor_process.wait_end(state, _DEATH_S):
-        raise HostError(f"the supervisor {state.supervisor_pid} of {state.id} survived SIGKILL for {_DEATH_S:g} s")
+    if not supervisor_process.wait_end(state, _KILLED_S):
+        raise HostError(f"the supervisor {state.supervisor_pid} of {state.id} survived SIGKILL for {_KILLED_S:g} s")
 
 
 def _clean_up(root: str, state: store.State, force: bool, log: Log) -> None:
