@@ -27,6 +27,7 @@ class Process:
             self._pidfd: int | None = os.pidfd_open(pid)
         except ProcessLookupError:
             self._pidfd = None  # it has ended and is reaped already
+        exited.add_done_callback(lambda _: self._forget_pidfd())
 
     @property
     def over(self) -> bool:
@@ -47,10 +48,14 @@ class Process:
         return await asyncio.shield(self.exited)
 
     def close(self) -> None:
+        self._forget_pidfd()
+        self.streams.close()
+
+    def _forget_pidfd(self) -> None:
+        """Of what has ended only status and output are kept."""
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
-        self.streams.close()
 
 
 async def launch(reaper: Reaper, scratch: str, terminal: bool, arguments: Callable[[list[str]], list[str]]) -> Process:

@@ -1,0 +1,129 @@
+"""Whatever dies in a pod: every state is right afterwards, delete works, neighbours live on where they can."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from framework import processes
+from framework.bundle import FOREVER, Spec, privileged
+from framework.fixtures import BundleMaker
+from framework.pod import Pod
+from framework.runtime import Container, Runtime, owner_of
+from framework.wait import wait_for
+
+pytestmark = pytest.mark.guest
+END_S = 60.0
+MIB = 1024 * 1024
+EAT = "awk 'BEGIN { s = \"x\"; while (1) s = s s }'"
+RESTARTS = int(os.environ.get("KATAPY_RESTARTS", "10"))
+
+
+def all_have_ended(pod: Pod, members: list[Container]) -> None:
+    for container in (pod.sandbox, *members):
+        assert container.wait(END_S) == 137
+        assert container.status == "stopped"
+        assert container.state()["pid"] == 0
+        assert container("kill").err.endswith('msg="container not running"\n')
+    for container in (*members, pod.sandbox):
+        container.delete()
+    assert pod.runtime.ids() == []
+
+
+@pytest.mark.parametrize("who", ["supervisor", "qemu-system"])
+def test_what_all_depend_on_is_killed(runtime: Runtime, bundle: BundleMaker, who: str) -> None:
+    pod = Pod(runtime, bundle)
+    members = [pod.start(*FOREVER), pod.create(*FOREVER)]
+    os.kill(owner_of(pod.sandbox, who), signal.SIGKILL)
+    all_have_ended(pod, members)
+
+
+@pytest.fixture(scope="module")
+def pod(module_runtime: Runtime, module_bundle: BundleMaker) -> Pod:
+    """Its sandbox container sees all of the machine's processes and mounts."""
+
+    def edit(spec: Spec) -> None:
+        privileged(spec)
+        spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] not in ("pid", "cgroup")]
+
+    return Pod(module_runtime, module_bundle, edit=edit)
+
+
+@pytest.fixture(scope="module")
+def neighbour(pod: Pod) -> Container:
+    return pod.start(*FOREVER)
+
+
+def test_a_members_stand_in_is_killed(pod: Pod, neighbour: Container) -> None:
+    """The container goes with the pid that stands for it, and no other does."""
+    victim = pod.start("sh", "-c", "sleep 4242 & sleep 4343")
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait_status("stopped", END_S)
+    wait_for("its processes to end", lambda: "sleep 4242" not in pod.sandbox.sh("ps -o args"), END_S)
+    assert neighbour.exec("true").status == 0
+    victim.delete()
+
+
+def test_out_of_memory_kills_one_and_is_told(pod: Pod, neighbour: Container) -> None:
+    limits = {"memory": {"limit": 32 * MIB, "swap": 32 * MIB}}
+    victim = pod.start("sh", "-c", f"{EAT}; exit $?", resources=limits)
+    assert victim.wait(END_S) == 137
+    assert (victim.bundle.path / "oom").exists()
+    assert not (neighbour.bundle.path / "oom").exists()
+    assert neighbour.exec("true").status == 0
+    victim.delete()
+
+
+def test_a_shortage_that_init_survives_is_told_as_well(pod: Pod) -> None:
+    limits = {"memory": {"limit": 32 * MIB, "swap": 32 * MIB}}
+    container = pod.start("sh", "-c", f"{EAT}; sleep 1000000", resources=limits)
+    wait_for("the word of it", (container.bundle.path / "oom").exists, END_S)
+    assert container.status == "running"
+    container.delete("--force")
+
+
+def test_the_file_goes_nowhere_else(pod: Pod, tmp_path: Path) -> None:
+    """A link in its place is not followed."""
+    limits = {"memory": {"limit": 32 * MIB, "swap": 32 * MIB}}
+    victim = pod.create("sh", "-c", f"{EAT}; exit $?", resources=limits)
+    (victim.bundle.path / "oom").symlink_to(tmp_path / "elsewhere")
+    victim.start()
+    assert victim.wait(END_S) == 137
+    assert not (tmp_path / "elsewhere").exists()
+    victim.delete()
+
+
+def test_crash_loops_leak_nothing(pod: Pod, neighbour: Container) -> None:
+    """KATAPY_RESTARTS containers, one after the other. The first ones fill caches; from then on nothing grows."""
+    supervisor, root = owner_of(pod.sandbox, "supervisor"), pod.sandbox
+    daemon = max((p.pid for p in processes.descendants(supervisor) if "virtiofsd" in p.command), default=supervisor)
+    made = pod.bundle("sh", "-c", "echo crash > /log; exit 3")
+
+    def crash() -> None:
+        container = pod.runtime.create(made)
+        container.start()
+        assert container.wait(END_S) == 3
+        container.delete()
+
+    counts: dict[str, Callable[[], int]] = {
+        "descriptors of the supervisor": lambda: len(processes.descriptors(supervisor)),
+        "mounts of the supervisor": lambda: _lines(f"/proc/{supervisor}/mountinfo"),
+        "threads of the supervisor": lambda: len(os.listdir(f"/proc/{supervisor}/task")),
+        "descriptors of virtiofsd": lambda: len(processes.descriptors(daemon)),
+        "descriptors of the agent": lambda: int(root.sh("ls /proc/1/fd | wc -l")),
+        "mounts of the guest": lambda: int(root.sh("wc -l < /proc/1/mountinfo")),
+        "cgroups of the guest": lambda: int(root.sh("find /sys/fs/cgroup -type d | wc -l")),
+        "files of the agent": lambda: int(root.sh("find /proc/1/root/run/katapy -xdev | grep -vc '/shared/'")),
+    }
+    for _ in range(3):
+        crash()
+    before = {name: count() for name, count in counts.items()}
+    for _ in range(RESTARTS):
+        crash()
+    for name, count in counts.items():
+        wait_for(f"{name} to be {before[name]} again", lambda c=count, n=name: c() <= before[n], END_S)  # type: ignore[misc]
+
+
+def _lines(path: str) -> int:
+    return len(Path(path).read_text().splitlines())
