@@ -8,7 +8,9 @@ import grpc.aio
 from katapy.protocol import names
 
 _MAX_METADATA = 8192
-_NO_REDIAL_MS = 60_000
+_NO_REDIAL_MS = 3_600_000
+"""Also what grpc grants a connection until the peer's first word: a slow guest may need minutes from its open port to
+that. Deadlines are those of the calls."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", names.MAX_MESSAGE),
