@@ -44,6 +44,7 @@ class Hypervisor:
 class Share:
     type: Literal["auto", "virtiofs", "9p"] = "auto"
     virtiofsd: str = "auto"
+    writes: Literal["host", "guest"] = "host"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from katapy.agent import crun, namespaces
+from katapy.agent import crun, namespaces, writes
 from katapy.agent.cgroup import Cgroup
 from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, shared_sources, wants_terminal
 from katapy.agent.launch import Process, launch
@@ -86,8 +86,10 @@ class Containers:
     def ids(self) -> list[str]:
         return [container.id for container in self._by_id.values() if container.state is not State.CREATING]
 
-    async def create(self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = ()) -> Container:
-        """crun create. Raises AlreadyExists, SpecError, AgentError; then nothing is left of it."""
+    async def create(
+        self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = (), guest_writes: bool = False
+    ) -> Container:
+        """crun create. Raises AlreadyExists, SpecError, HostError, AgentError; then nothing is left of it."""
         check_id("container id", container_id)
         spec = parse_object("config.json", spec_json)
         if container_id in self._by_id:
@@ -97,6 +99,8 @@ class Containers:
         try:
             self.memory_volumes.use(container_id, tmpfs)
             enter_shares(spec)
+            if guest_writes:
+                writes.mount_root(container.id)
             await self._create(container, spec, spec_json)
         except BaseException:
             await asyncio.shield(self._discard(container))
@@ -240,6 +244,7 @@ class Containers:
             for process in container.processes.values():
                 process.close()
             container.processes.clear()
+            writes.unmount_root(container.id)
             _remove_directory(container.directory)
             self.memory_volumes.drop(container.id)
             self._by_id.pop(container.id, None)

@@ -103,8 +103,12 @@ class AgentClient:
         """The guest waits for devices that were plugged in, so this may take long."""
         await self._call(self._stub.UpdateNetwork, request, seconds)
 
-    async def create_container(self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = ()) -> None:
-        request = pb.CreateContainerRequest(container_id=container_id, spec_json=spec_json, tmpfs=tmpfs)
+    async def create_container(
+        self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = (), guest_writes: bool = False
+    ) -> None:
+        request = pb.CreateContainerRequest(
+            container_id=container_id, spec_json=spec_json, tmpfs=tmpfs, guest_writes=guest_writes
+        )
         await self._call(self._stub.CreateContainer, request)
 
     async def start(self, container_id: str) -> None:

@@ -283,10 +283,13 @@ class CreateContainerRequest(_message.Message):
 
     CONTAINER_ID_FIELD_NUMBER: _builtins.int
     SPEC_JSON_FIELD_NUMBER: _builtins.int
+    GUEST_WRITES_FIELD_NUMBER: _builtins.int
     TMPFS_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
     spec_json: _builtins.bytes
     """config.json made for the guest: crun runs it as it stands"""
+    guest_writes: _builtins.bool
+    """its root.path is an overlay that the agent makes: see agent/writes.py"""
     @_builtins.property
     def tmpfs(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestTmpfs]:
         """volumes in memory that its mounts refer to: names.GUEST_TMPFS/<name>"""
@@ -296,11 +299,12 @@ class CreateContainerRequest(_message.Message):
         *,
         container_id: _builtins.str = ...,
         spec_json: _builtins.bytes = ...,
+        guest_writes: _builtins.bool = ...,
         tmpfs: _abc.Iterable[Global___GuestTmpfs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "spec_json", b"spec_json", "tmpfs", b"tmpfs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "guest_writes", b"guest_writes", "spec_json", b"spec_json", "tmpfs", b"tmpfs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,8 @@ GUEST_SHARED = "/run/katapy/shared"
 GUEST_AGENT_SOCKET = "/run/katapy/agent.sock"
 GUEST_CONTAINERS = "/run/katapy/containers"
 """Bundles that the agent writes for crun: `<container id>/config.json`."""
+GUEST_WRITES = "/run/katapy/writes"
+"""Below `<container id>`: the tmpfs of a container whose changes stay in the guest."""
 GUEST_BOOT_ID = "/run/katapy/boot_id"
 """This machine's own boot id: bound over the kernel's, which is the same in all clones of a template."""
 GUEST_MACHINE_ID = "/run/katapy/machine-id"
@@ -51,3 +53,8 @@ GUEST_NETNS = "/run/katapy/netns"
 
 INIT_EXEC_ID = ""
 """The exec id that means a container's init process."""
+
+
+def guest_writable_root(container_id: str) -> str:
+    """Where the guest mounts a root file system whose changes stay in the guest."""
+    return f"{GUEST_WRITES}/{container_id}/root"

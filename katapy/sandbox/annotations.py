@@ -15,7 +15,9 @@ PREFIX = "io.katapy."
 VCPUS = "io.katapy.vcpus"
 MEMORY_MIB = "io.katapy.memory-mib"
 KNOWN = {VCPUS: (1, 240), MEMORY_MIB: (128, 1024 * 1024)}
-"""Name -> least and greatest value. All are decimal numbers: no annotation is a path or an argument."""
+"""Name -> least and greatest value: decimal numbers. No annotation is a path or an argument."""
+GUEST_WRITES = "io.katapy.guest-writes"
+"""`true` or `false`."""
 
 
 _CRI = "io.kubernetes.cri.sandbox-"
@@ -31,6 +33,9 @@ _GRANTED = (
 _MAX_GRANTED = 2**63
 
 
+_NOT_ALLOWED = "annotation {} is not allowed: list it under annotations.allowed in katapy.yaml"
+
+
 @dataclass(frozen=True, slots=True)
 class Sizing:
     vcpus: int
@@ -44,12 +49,22 @@ def sizing(annotations: Mapping[str, str], allowed: Collection[str], default: Si
     """
     asked = {k: v for k, v in annotations.items() if k.startswith(PREFIX)}
     for name in asked:
-        if name not in KNOWN:
+        if name not in KNOWN and name != GUEST_WRITES:
             raise Unsupported(f"annotation {name} is not known to katapy")
         if name not in allowed:
-            raise Unsupported(f"annotation {name} is not allowed: list it under annotations.allowed in katapy.yaml")
-    values = {name: _number(name, value) for name, value in asked.items()}
+            raise Unsupported(_NOT_ALLOWED.format(name))
+    values = {name: _number(name, value) for name, value in asked.items() if name in KNOWN}
     return Sizing(values.get(VCPUS, default.vcpus), values.get(MEMORY_MIB, default.memory_mib))
+
+
+def guest_writes(annotations: Mapping[str, str], allowed: Collection[str], default: bool) -> bool:
+    """Whether what a container changes in its root file system stays in the guest. Raises Unsupported, SpecError."""
+    value = annotations.get(GUEST_WRITES)
+    if value is not None and GUEST_WRITES not in allowed:
+        raise Unsupported(_NOT_ALLOWED.format(GUEST_WRITES))
+    if value not in (None, "true", "false"):
+        raise SpecError(f"annotation {GUEST_WRITES}: {value[:40]!r} is neither true nor false", "$.annotations")
+    return default if value is None else value == "true"
 
 
 def _number(name: str, value: str) -> int:

@@ -151,7 +151,8 @@ class Container:
 
     async def create(self, attachment: Attachment, spec_json: bytes) -> None:
         """Takes the attachment over once the container exists. Raises what the agent raises."""
-        await self._agent.create_container(self.id, spec_json, [_tmpfs(memory) for memory in self.plan.memory])
+        tmpfs = [_tmpfs(memory) for memory in self.plan.memory]
+        await self._agent.create_container(self.id, spec_json, tmpfs, self.plan.guest_writes)
         self.pid = attachment.pid
         ids = (self.id, names.INIT_EXEC_ID)
         process = pb.ProcessRequest(container_id=self.id, exec_id=names.INIT_EXEC_ID)

@@ -75,6 +75,7 @@ class ContainerPlan:
     console_size: tuple[int, int] | None
     annotations: Mapping[str, str]
     oci_version: str
+    guest_writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,10 @@ def plan_container(
     spec: Mapping[str, Any],
     sources: Mapping[int, Source],
     joined: Mapping[str, str] | None = None,
+    guest_writes: bool = False,
 ) -> ContainerPlan:
     """The container of a validated spec. `joined`: namespaces of its pod that it enters (sandbox/pods.py), None for the
-    first of a machine.
+    first of a machine. `guest_writes`: what it changes in its root file system stays in the guest.
 
     Raises Unsupported, SpecError.
     """
@@ -107,6 +109,8 @@ def plan_container(
     memory = {i: s.memory for i, s in sources.items() if s.memory is not None}
     guest_paths |= {i: f"{names.GUEST_TMPFS}/{m.name}" for i, m in memory.items()}
     document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, joined)
+    if guest_writes:
+        document["root"]["path"] = names.guest_writable_root(container_id)
     process = spec.get("process") or {}
     return ContainerPlan(
         id=container_id,
@@ -123,6 +127,7 @@ def plan_container(
         console_size=console_size(process),
         annotations=dict(spec.get("annotations") or {}),
         oci_version=spec["ociVersion"],
+        guest_writes=guest_writes,
     )
 
 

@@ -16,7 +16,9 @@ class ContainerCalls:
     machine: Machine
 
     async def CreateContainer(self, request: pb.CreateContainerRequest, context: Any) -> pb.CreateContainerReply:
-        container = await self.machine.containers.create(request.container_id, request.spec_json, request.tmpfs)
+        container = await self.machine.containers.create(
+            request.container_id, request.spec_json, request.tmpfs, request.guest_writes
+        )
         return pb.CreateContainerReply(guest_pid=container.process(names.INIT_EXEC_ID).pid)
 
     async def StartContainer(self, request: pb.ContainerRequest, context: Any) -> pb.Empty:

@@ -9,7 +9,7 @@ import pytest
 from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Transport
 from katapy.protocol import names
-from katapy.sandbox.annotations import MEMORY_MIB, VCPUS, Sizing, sizing
+from katapy.sandbox.annotations import GUEST_WRITES, MEMORY_MIB, VCPUS, Sizing, guest_writes, sizing
 from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
 from katapy.sandbox.sources import Memory, Source, SourceKind
@@ -224,3 +224,26 @@ def test_a_size_that_is_none_is_an_error(annotations: dict[str, str]) -> None:
     document = spec() | {"annotations": annotations}
     with pytest.raises(SpecError):
         plan_sandbox(container(document), document, DEFAULT, FACTS)
+
+
+def test_changes_that_stay_in_the_guest_need_another_root() -> None:
+    made = plan_container("c1", "/bundle", spec(), {}, guest_writes=True)
+    assert made.guest_writes
+    assert json.loads(made.spec_json)["root"]["path"] == "/run/katapy/writes/c1/root"
+
+
+@pytest.mark.parametrize("value,default,wanted", [("true", False, True), ("false", True, False), (None, True, True)])
+def test_where_a_pod_wants_its_changes(value: str | None, default: bool, wanted: bool) -> None:
+    asked = {GUEST_WRITES: value} if value else {}
+    assert guest_writes(asked, [GUEST_WRITES], default) is wanted
+    assert sizing(asked, [GUEST_WRITES], DEFAULT) == DEFAULT
+    if value:
+        with pytest.raises(Unsupported, match="not allowed"):
+            guest_writes(asked, [], default)
+        with pytest.raises(Unsupported, match="not allowed"):
+            sizing(asked, [], DEFAULT)
+
+
+def test_where_a_pod_wants_its_changes_is_yes_or_no() -> None:
+    with pytest.raises(SpecError, match="neither true nor false"):
+        guest_writes({GUEST_WRITES: "1"}, [GUEST_WRITES], False)
