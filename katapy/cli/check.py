@@ -15,10 +15,12 @@ from katapy.cgroups.hierarchies import mounted
 from katapy.cli.log import write_output
 from katapy.cli.parse import Args
 from katapy.errors import HostError, KatapyError, errno_text
+from katapy.factory.store import Store
 from katapy.hypervisor.qemu import probe
 from katapy.hypervisor.vm import Accelerator
 from katapy.network import probe as network_probe
-from katapy.sandbox.facts import choose_share, choose_transport
+from katapy.sandbox import template
+from katapy.sandbox.facts import choose_share, choose_transport, host_facts
 from katapy.sandbox.machine import load_image
 from katapy.storage.probe import descriptor_warning
 
@@ -115,6 +117,16 @@ def check_image(conf: config.Config, root: str) -> Finding:
     return Finding(OK, f"{directory}: version {described.get('version')}, kernel {described.get('kernel_release')}")
 
 
+def check_templates(conf: config.Config, root: str) -> Finding:
+    """Without templates everything works, more slowly."""
+    if reason := template.reason_against(conf, host_facts(conf)):
+        return Finding(OK if conf.factory.templates == "off" else WARNING, f"none, every sandbox boots: {reason}")
+    templates = Store(conf.factory.dir)
+    for key, failure in templates.failures().items():
+        return Finding(WARNING, f"{key} could not be made, such sandboxes boot: {failure:.200}")
+    return Finding(OK, f"{conf.factory.dir}: {len(templates.templates())} there, {conf.factory.keep} at most")
+
+
 def check_users(conf: config.Config, root: str) -> Finding:
     """Nobody else may have the user ids that machines run under."""
     first = conf.users.first_uid
@@ -180,6 +192,7 @@ CHECKS: dict[str, Check] = {
     "transport": check_transport,
     "share": check_share,
     "image": check_image,
+    "templates": check_templates,
     "user ids": check_users,
     "cgroups": check_cgroups,
     "memory": check_memory,

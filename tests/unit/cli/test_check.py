@@ -1,5 +1,6 @@
 """check and env: every check reports, whatever the host is like, and failures decide the exit status."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -11,11 +12,17 @@ import pytest
 from katapy import config
 from katapy.cli import check
 from katapy.errors import HostError
-from katapy.hypervisor.vm import ShareType
+from katapy.factory.store import Store
+from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.sandbox.plan import HostFacts
 from katapy.storage.virtiofsd import Flavour, Virtiofsd
 
 Katapy = Callable[..., Any]
 CONFIG = config.Config()
+FACTS = HostFacts(
+    cpus=1, arch="x86_64", qemu="/usr/bin/qemu-system-x86_64", accelerator=Accelerator.TCG, cpu_model="max",
+    transport=Transport.SERIAL, share=ShareType.NINEP, virtiofsd=None, groups=(), generation_id=True,
+)  # fmt: skip
 
 
 def image(folder: Path) -> config.Config:
@@ -91,3 +98,19 @@ def test_env(katapy: Katapy) -> None:
     shown = json.loads(katapy("env", "--json").out)
     assert set(shown) == {"katapy", "host", "machine", "image", "configuration"}
     assert "katapy.version: 0." in katapy("env").out
+
+
+def test_templates_are_there_or_it_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = dataclasses.replace(FACTS, qemu_version=(10, 0, 2))
+    monkeypatch.setattr(check, "host_facts", lambda conf: facts)
+    monkeypatch.delenv("KATAPY_FACTORY", raising=False)
+    conf = config.Config(factory=config.Factory(dir=str(tmp_path)))
+    assert check.check_templates(conf, "") == check.Finding("ok", f"{tmp_path}: 0 there, 8 at most")
+    Store(str(tmp_path)).mark_failed("0123", "its kernel is tainted")
+    found = check.check_templates(conf, "")
+    assert (found.level, "its kernel is tainted" in found.text) == ("warning", True)
+    facts = dataclasses.replace(facts, qemu_version=(7, 2, 9))
+    found = check.check_templates(conf, "")
+    assert (found.level, "8.2 or newer is needed" in found.text) == ("warning", True)
+    off = config.Config(factory=config.Factory(templates="off"))
+    assert check.check_templates(off, "").level == "ok"
