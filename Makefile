@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup image image-check demo lint unit test testhost proto bench install uninstall
+.PHONY: help setup image image-check demo lint unit test test-kvm testhost proto bench install uninstall
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do \
@@ -36,8 +36,11 @@ unit: setup ## tests that need no root and no virtual machine
 test: image ## all tests, linters included (PYTEST_ARGS: more arguments)
 	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
 
+test-kvm: image ## the tiers kvm, vm and engines on a host with KVM, vsock, cgroup v2 and systemd: a test host
+	@$(PYTHON) -m pytest --testhost tests/host/test_testhost_machine.py tests/kvm tests/vm tests/engines $(PYTEST_ARGS)
+
 testhost: image ## a shell command on a host with KVM, vsock, cgroup v2 and systemd (CMD='...'), see tests/testhost
-	@$(PYTHON) tests/testhost '$(subst ','\'',$(CMD))'
+	@$(PYTHON) tests/testhost --warm '$(subst ','\'',$(CMD))'
 
 proto: setup ## generate the code of the agent's protocol
 	@$(PYTHON) setup/generate_protocol.py

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from framework import fixtures
+from framework import capabilities, fixtures, remote
 from hypothesis import HealthCheck, settings
 
 # Some tests run grpc in this process, later ones fork helpers from it. grpc's own fork handlers restart its poller in
@@ -18,7 +18,9 @@ settings.load_profile("katapy")
 
 
 TESTS = Path(__file__).resolve().parent
-TIERS_WITH_ROOT = ("host", "vm", "engines", "perf")
+TIERS_WITH_ROOT = ("host", "vm", "engines", "kvm", "perf")
+_IN_A_TEST_HOST_S = 3600
+"""A test's limit where the first one makes the test host; in there every test has its own."""
 _SLOWEST = 15
 
 
@@ -28,28 +30,60 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(fixtures.KATAPY),
         help="path of the runtime under test; runc tries the tests of the tier vm themselves",
     )
+    parser.addoption(
+        "--testhost",
+        action="store_true",
+        help="run all that is selected in a test host (tests/testhost): KVM, vsock, cgroup v2, systemd",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "guest: looks into the virtual machine; skipped for a runtime without one",
+        "machines: needs a test host, which takes minutes: not part of `make test` unless this host is one",
         "slow: takes more than 20 seconds on two cores",
     ):
         config.addinivalue_line("markers", line)
     if config.option.durations is None:
         config.option.durations = _SLOWEST
+    remote.install_sender(config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     on_host = Path(config.getoption("runtime")).name in fixtures.HOST_RUNTIMES
+    named = config.getoption("testhost") or any("kvm" in argument for argument in config.args)
+    left_out = not (named or remote.is_inside()) and bool(capabilities.missing())
     for item in items:
-        tier = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+        tier = _tier(item)
         if tier in TIERS_WITH_ROOT and not fixtures.is_root():
             item.add_marker(pytest.mark.skip(reason="needs root"))
         if tier in ("vm", "engines"):
             item.add_marker(getattr(pytest.mark, tier))
+        if item.get_closest_marker("machines") and left_out:
+            item.add_marker(pytest.mark.skip(reason="needs a test host, which takes minutes: make test-kvm"))
         if on_host and item.get_closest_marker("guest"):
             item.add_marker(pytest.mark.skip(reason="the runtime under test has no virtual machine"))
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The tier kvm runs here if this host has what it asks for, else in a test host."""
+    config = session.config
+    if remote.is_inside() or config.option.collectonly or not fixtures.is_root():
+        return
+    everything, lacking = config.getoption("testhost"), capabilities.missing()
+    asked = [
+        item for item in session.items if (lacking and _tier(item) == "kvm") or (everything and _tier(item) != "host")
+    ]
+    chosen = [item for item in asked if not item.get_closest_marker("skip")]
+    if chosen:
+        for item in chosen:
+            item.add_marker(pytest.mark.timeout(_IN_A_TEST_HOST_S))
+        warm = everything or any(item.get_closest_marker("machines") for item in chosen)
+        config.pluginmanager.register(remote.Remote(config, [i.nodeid for i in chosen], warm), "katapy-remote")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,9 @@ SERVING_PHASE = "serving"
 AGENT_VSOCK_PORT = 961
 """Below 1024: binding it in the guest takes CAP_NET_BIND_SERVICE."""
 
+PRIVILEGED_PORTS = 1024
+"""vsock ports below it take CAP_NET_BIND_SERVICE. The host connects from one, and the agent listens to no other."""
+
 SHARE_TAG = "katapy.shared"
 """Mount tag of the pod's shared directory, virtio-fs and 9p alike."""
 

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 from framework import processes
 from framework.bundle import Bundle
-from framework.wait import wait_for
+from framework.wait import PATIENCE, wait_for
 
-CALL_S = 90.0
-BOOT_S = 150.0
+CALL_S = 90.0 * PATIENCE
+BOOT_S = 150.0 * PATIENCE
 """A cold boot under emulation on a busy machine, and what comes after it."""
 
 Arg = str | Path

@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from framework.wait import PATIENCE
+
 
 class Terminal:
     """The master of a pty. Owns the descriptor. What was read and not yet expected is kept in `text`."""
@@ -38,7 +40,7 @@ class Terminal:
 
     def expect(self, pattern: str, deadline_s: float = 20.0) -> re.Match[str]:
         """Reads until `pattern` is found and forgets what lies before its end. AssertionError at EOF or deadline."""
-        end = time.monotonic() + deadline_s
+        end = time.monotonic() + deadline_s * PATIENCE
         while not (match := re.search(pattern, self.text)):
             if not self._read(end - time.monotonic()):
                 raise AssertionError(f"the terminal never showed {pattern!r}, but: {self.text!r}")
@@ -47,7 +49,7 @@ class Terminal:
 
     def rest(self, deadline_s: float = 20.0) -> str:
         """Everything up to the end (hang-up)."""
-        end = time.monotonic() + deadline_s
+        end = time.monotonic() + deadline_s * PATIENCE
         while self._read(end - time.monotonic()):
             pass
         return self.text
@@ -90,7 +92,7 @@ class ConsoleSocket:
 
     def receive(self, deadline_s: float = 60.0) -> Terminal:
         """Exactly one descriptor and a name, as go-runc demands."""
-        self._socket.settimeout(deadline_s)
+        self._socket.settimeout(deadline_s * PATIENCE)
         connection, _ = self._socket.accept()
         with connection:
             name, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4 * 8))

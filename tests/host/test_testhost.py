@@ -12,7 +12,8 @@ from framework import processes
 from framework.leaks import Scope
 from framework.wait import wait_for
 from testhost import description, image
-from testhost.host import TestHost, TestHostError
+from testhost.host import TestHost
+from testhost.session import TestHostError
 
 from steps import BuildError
 

@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 _GUEST_IMAGE_CODE = ("kernel.py", "elf.py", "cpio.py", "download-kernel")
 _SETUP = ("requirements.txt", "requirements-dev.txt", "launcher.py")
-_NOT_IN_THE_IMAGE = ("__main__.py", "machine.py", "host.py", "source.py", "README.md")
+_OWN = ("host.yaml", "description.py", "image.py", "init", "__init__.py", "agent.py", "frames.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Description:
     machine: Machine
     users: list[dict[str, Any]]
     masked: list[str]
+    links: dict[str, str]
     files: dict[str, str]
     prune: list[str]
 
@@ -89,7 +90,7 @@ def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
 
 def inputs(suite: str) -> str:
     """Names the image of a suite: everything that it is made from, in this checkout."""
-    paths = [p for p in HERE.iterdir() if p.is_file() and p.name not in _NOT_IN_THE_IMAGE]
+    paths = [HERE / name for name in _OWN]
     paths += [recipe.HERE / name for name in _GUEST_IMAGE_CODE]
     paths += [CHECKOUT / "setup" / name for name in _SETUP]
     return recipe.content_hash({"suite": suite.encode(), **{p.name: p.read_bytes() for p in paths}})

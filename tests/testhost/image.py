@@ -197,8 +197,11 @@ def _configure(what: Description, suite: Suite, tree: Path) -> None:
         _append(tree / "etc/group", f"{user['name']}:x:{user['id']}:\n")
     _chroot(tree, "/usr/bin/systemd-sysusers")
     _chroot(tree, "/usr/sbin/ldconfig")
-    (tree / "usr/bin/sh").unlink(missing_ok=True)
-    (tree / "usr/bin/sh").symlink_to("bash")
+    for name, points_to in what.links.items():
+        if (tree / name).is_dir() and not (tree / name).is_symlink():
+            (tree / name).rmdir()
+        (tree / name).unlink(missing_ok=True)
+        (tree / name).symlink_to(points_to)
     for pattern in what.prune:
         for path in tree.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

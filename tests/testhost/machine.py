@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from katapy.linux.process import spawn_confined
@@ -20,9 +21,23 @@ _LINES = 30
 _CHARDEVS = ("qmp", "port", "console")
 
 
-def argv(what: Description, image: Path, guest: Path, fds: dict[str, int]) -> list[str]:
-    """Pure. `fds`: the numbers that the sockets `qmp`, `port` and `console` have in QEMU."""
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """Files: the folder of the image (kernel, initrd), the root file system, the guest image's, the memory."""
+
+    image: Path
+    root: Path
+    guest: Path
+    memory: Path
+
+
+def argv(what: Description, disks: Disks, clone: bool, fds: dict[str, int]) -> list[str]:
+    """Pure. `fds`: the numbers that the sockets `qmp`, `port` and `console` have in QEMU.
+
+    A clone waits to be told where from it is resumed; it changes neither memory nor root file system on disk.
+    """
     machine = what.machine
+    memory = f"memory-backend-file,id=memory,mem-path={disks.memory},size={machine.memory_mib}M"
     return [
         QEMU,
         "-name", "guest=katapy-testhost",
@@ -30,15 +45,18 @@ def argv(what: Description, image: Path, guest: Path, fds: dict[str, int]) -> li
         "-machine", "q35,vmport=off,smm=off,hpet=off,sata=off,smbus=off,i8042=off,usb=off,graphics=off",
         "-accel", "tcg,thread=multi", "-cpu", "max",
         "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M",
-        "-kernel", str(image / "vmlinux"), "-initrd", str(image / "initrd"),
+        "-object", f"{memory},share={'off' if clone else 'on'}", "-machine", "memory-backend=memory",
+        "-kernel", str(disks.image / "vmlinux"), "-initrd", str(disks.image / "initrd"),
         "-append", " ".join(["console=hvc0", *what.kernel_parameters]),
         *(part for name in _CHARDEVS for part in ("-chardev", f"socket,id={name},fd={fds[name]}")),
         "-mon", "chardev=qmp,mode=control",
-        *_disk("root", image / "root.ext4", "snapshot=on"),
-        *_disk("guest", guest, "readonly=on"),
+        *_disk("root", disks.root, f"snapshot={'on' if clone else 'off'}"),
+        *_disk("guest", disks.guest, "readonly=on"),
         "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
         "-device", f"virtserialport,chardev=port,name={PORT}",
         "-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng",
+        "-device", "vmgenid,guid=auto",
+        *(("-incoming", "defer") if clone else ()),
     ]  # fmt: skip
 
 
@@ -51,7 +69,8 @@ def _disk(name: str, path: Path, option: str) -> list[str]:
 class Process:
     """QEMU, and our ends of its sockets. `close` ends it; so does the end of this process."""
 
-    def __init__(self, what: Description, image: Path, guest: Path) -> None:
+    def __init__(self, what: Description, disks: Disks, clone: bool) -> None:
+        """Raises HostError if QEMU can't be started."""
         ours: dict[str, socket.socket] = {}
         with contextlib.ExitStack() as theirs:
             fds = {}
@@ -63,7 +82,7 @@ class Process:
             numbers = {name: 3 + n for n, name in enumerate(_CHARDEVS)}
             environment = {"PATH": "/usr/sbin:/usr/bin", "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}
             child = spawn_confined(
-                argv(what, image, guest, numbers),
+                argv(what, disks, clone, numbers),
                 None,
                 descriptors={numbers[name]: fd for name, fd in fds.items()},
                 stderr=stderr,
@@ -97,7 +116,8 @@ class Process:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        with contextlib.suppress(ChildProcessError):  # somebody else in our process reaps whatever has ended
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         for fd in (self._pidfd, self._stderr):
             os.close(fd)
         self._pidfd = -1

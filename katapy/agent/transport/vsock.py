@@ -1,13 +1,14 @@
 """An AF_VSOCK listener relayed to the server's unix socket. Runs in the agent's relay process.
 
-Only the host (CID 2) is listened to; a container of this machine could connect as well. One thread per connection, few
-at a time.
+Only the host's root (CID 2, a port that takes a capability to bind) is listened to: any user of the host could connect
+and occupy a place, and so could a container of this machine. One thread per connection, few at a time.
 """
 
 import socket
 import threading
 
 from katapy.agent.transport.relay import Dial, relay
+from katapy.protocol import names
 
 HOST_CID = 2
 CONNECTIONS = 8
@@ -21,12 +22,18 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
+def from_host_root(address: tuple[int, int]) -> bool:
+    """Whether a peer's (CID, port) is the host's, and one that takes CAP_NET_BIND_SERVICE there."""
+    cid, port = address
+    return cid == HOST_CID and port < names.PRIVILEGED_PORTS
+
+
 def serve(listener: socket.socket, dial: Dial) -> None:
     """Accepts and relays for ever. Raises OSError if the listener fails, which stays the caller's."""
     places = threading.BoundedSemaphore(CONNECTIONS)
     while True:
         connection, address = listener.accept()
-        if address[0] != HOST_CID or not places.acquire(blocking=False):
+        if not from_host_root(address) or not places.acquire(blocking=False):
             connection.close()
             continue
         threading.Thread(target=_relay, args=(connection, dial, places), daemon=True).start()
