@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from framework.fixtures import CHECKOUT, HOST_RUNTIMES
@@ -14,7 +15,7 @@ from framework.leaks import Scope
 from framework.network import Namespace
 from framework.podman import IMAGE, Box, Podman
 from framework.processes import descendants
-from framework.runtime import Runtime
+from framework.runtime import BOOT_S, Runtime
 from framework.wait import wait_for
 
 NETWORK, SECOND = "first", "second"
@@ -105,6 +106,64 @@ def test_a_container_with_a_user_namespace_gets_its_network_after_create(podman:
     said = podman.run("--rm", *flags, IMAGE, "sh", "-c", "ip addr; ip route", network=NETWORK).ok().out
     assert "inet 10.87.7." in said
     assert "default via 10.87.7.1" in said
+
+
+POD_PORT = 8091
+KUBE = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: played}}
+spec:
+  containers:
+  - name: server
+    image: {IMAGE}
+    command: [/bin/nc, -ll, -p, "8080", -e, cat]
+    ports: [{{containerPort: 8080, hostPort: {POD_PORT}}}]
+  - name: client
+    image: {IMAGE}
+    command: [/bin/sleep, "1000000"]
+"""
+
+
+def echo(world: Namespace, port: int, text: bytes) -> bytes:
+    """What comes back from 127.0.0.1; empty if nobody listens yet."""
+    with world.socket() as client:
+        client.settimeout(SLOW_S)
+        try:
+            client.connect(("127.0.0.1", port))
+            client.sendall(text)
+            client.shutdown(socket.SHUT_WR)
+            return client.recv(100)
+        except OSError:
+            return b""
+
+
+def test_a_pod_has_one_network_a_name_and_a_published_port(podman: Podman, world: Namespace, server: Box) -> None:
+    flags = ("--name=shop", f"--network={NETWORK}", f"--publish={POD_PORT}:8080", f"--cgroup-parent={podman.cgroup}")
+    podman("pod", "create", *flags).ok()
+    try:
+        one, two = (
+            Box(podman, podman("run", "-d", "--pod=shop", IMAGE, *command, timeout=BOOT_S).ok().out.strip())
+            for command in (SERVER, ("sleep", "1000000"))
+        )
+        wait_for("the published port", lambda: echo(world, POD_PORT, b"to the pod") == b"to the pod", SLOW_S)
+        assert two.sh("echo inside | nc -w 30 127.0.0.1 8080") == "inside"
+        assert one.sh("ip -4 -o addr show eth0") == two.sh("ip -4 -o addr show eth0")
+        assert server.sh("echo by name | nc -w 30 shop 8080") == "by name"
+    finally:
+        podman("pod", "rm", "--force", "--time=0", "shop", timeout=BOOT_S).ok()
+
+
+def test_kube_play_with_a_port(podman: Podman, world: Namespace, tmp_path: Path) -> None:
+    (tmp_path / "pod.yaml").write_text(KUBE)
+    try:
+        podman("kube", "play", f"--network={NETWORK}", tmp_path / "pod.yaml", timeout=2 * BOOT_S).ok()
+        wait_for("the port", lambda: echo(world, POD_PORT, b"played") == b"played", SLOW_S)
+        client = Box(podman, "played-client")
+        said = client.exec("/bin/sh", "-c", "echo near | /bin/nc -w 30 127.0.0.1 8080").ok().out
+        assert said == "near\n"
+    finally:
+        podman("kube", "down", tmp_path / "pod.yaml", timeout=BOOT_S).ok()
 
 
 @pytest.mark.guest
