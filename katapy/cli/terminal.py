@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 import struct
 import termios
 import tty
@@ -35,11 +36,26 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> int:
 
 
 def check_console_socket(path: str, terminal: bool, detach: bool) -> None:
-    """The combinations that runc refuses, in its words. Raises UsageError."""
+    """The combinations that runc refuses, in its words, and a path where nobody can listen, before anything is made.
+
+    Raises UsageError, HostError.
+    """
     if terminal and detach and not path:
         raise UsageError("cannot allocate tty if katapy will detach without setting console socket")
     if path and not (terminal and detach):
         raise UsageError("cannot use console socket if katapy will not detach or allocate tty")
+    if path:
+        _check_socket(path)
+
+
+def _check_socket(path: str) -> None:
+    """To connect would take an engine's one connection: it listens for no second."""
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError as e:
+        raise HostError(f"console socket {path}: {errno_text(e)}") from e
+    if not is_socket:
+        raise HostError(f"console socket {path}: connection refused")
 
 
 @contextlib.contextmanager

@@ -59,8 +59,8 @@ def test_a_bundle_without_a_spec(runtime: Runtime, tmp_path: Path) -> None:
         (b"[]", "is not a JSON object"),
         (b'\xef\xbb\xbf{"ociVersion": "1.0.2"}', "byte order mark"),
         (b'{"a": "\xff"}', "is not JSON"),
-        (b"[" * 1_000_000, "nested too deeply"),
-        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "nested too deeply"),
+        (b"[" * 1_000_000, "nested"),  # too deeply for the parser, or deeper than allowed: that depends on Python
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "nested"),
         (b'{"a":' * 500 + b"1" + b"}" * 500, "nested deeper than 64 levels"),
         (b" " * 100_000_000, "has 100000000 bytes, at most 16777216 are allowed"),
         (b"{}", "ociVersion must be specified - at `$.ociVersion`"),
