@@ -108,4 +108,4 @@ def test_two_execs_at_once(box: Box) -> None:
     waiting = "until [ -e /tmp/meeting ]; do sleep 0.05; done; echo met"
     first = box.podman.popen("exec", box.id, "sh", "-c", waiting, stdout=-1)
     box.sh("touch /tmp/meeting")
-    assert first.communicate(timeout=20)[0] == b"met\n"
+    assert first.communicate(timeout=90)[0] == b"met\n"

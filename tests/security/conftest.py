@@ -25,7 +25,7 @@ def nothing_left(warm: None) -> Iterator[None]:
     """Fails the test that left descriptors or threads in this process, which plays the supervisor."""
     descriptors, threads = open_descriptors(), threading.active_count()
     yield
-    wait_for("all threads have ended", lambda: threading.active_count() <= threads, 5)
+    wait_for("all threads have ended", lambda: threading.active_count() <= threads, 60)
     left: dict[int, str] = {}
 
     def closed() -> bool:
@@ -34,6 +34,6 @@ def nothing_left(warm: None) -> Iterator[None]:
         return len(open_descriptors()) <= len(descriptors)
 
     try:
-        wait_for("all descriptors are closed", closed, 5)
+        wait_for("all descriptors are closed", closed, 60)
     except AssertionError:
         raise AssertionError(f"left open: {left}") from None

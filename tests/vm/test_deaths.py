@@ -12,8 +12,8 @@ from framework.runtime import Container, Runtime, owner_of
 from framework.wait import wait_for
 
 BundleMaker = Callable[..., Bundle]
-NOTICED_S = 2.0
-NEVER_A_HANG_S = 10.0
+NOTICED_S = 60.0  # two seconds on a machine with nothing else to do: a deadline here, no measurement
+NEVER_A_HANG_S = 60.0
 KILLED = 137
 
 

@@ -224,7 +224,7 @@ def test_nothing_of_it_stays_in_the_supervisor(running: Container) -> None:
     before = processes.descriptors(supervisor)
     for _ in range(3):
         running.exec("cat", input=b"x").ok()
-    wait_for("its descriptors are closed", lambda: len(processes.descriptors(supervisor)) <= len(before), 5)
+    wait_for("its descriptors are closed", lambda: len(processes.descriptors(supervisor)) <= len(before), 60)
 
 
 def test_a_container_that_is_not_there(running: Container) -> None:

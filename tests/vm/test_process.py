@@ -139,6 +139,6 @@ def test_readonly_paths_can_be_read_and_not_written(fenced: Container, path: str
 def test_namespaces_are_its_own(fenced: Container, kind: str) -> None:
     """Not those of the guest's PID 1, or of the host: told by the initial ones' fixed numbers."""
     initial = {"pid": "4026531836", "ipc": "4026531839", "uts": "4026531838", "cgroup": "4026531835"}
-    link = fenced.sh(f"readlink /proc/1/ns/{kind}", timeout=30)
+    link = fenced.sh(f"readlink /proc/1/ns/{kind}", timeout=90)
     assert link.startswith(f"{kind}:[")
     assert initial.get(kind, "none") not in link

@@ -70,7 +70,7 @@ def test_the_pids_namespaces_and_cgroup_stand_for_the_containers(running: Contai
 def test_whoever_enters_the_pids_mount_namespace_is_in_the_containers_files(running: Container) -> None:
     (running.bundle.rootfs / "etc/marker").write_text("here")
     argv = ["nsenter", f"--mount=/proc/{running.pid}/ns/mnt", "/bin/cat", "/etc/marker"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     assert (done.stdout, done.stderr) == ("here", "")
 
 

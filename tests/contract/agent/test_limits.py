@@ -134,7 +134,7 @@ def test_oom(guest: Guest, create: Callable[..., Any]) -> None:
     assert container.wait() == 137
     seen: list[pb.Event] = []
     while not seen or seen[-1].WhichOneof("event") != "exit" or seen[-1].exit.container_id != container.id:
-        seen.append(events.get(timeout=30))
+        seen.append(events.get(timeout=90))
     ooms = [event.oom for event in seen if event.WhichOneof("event") == "oom"]
     assert [(oom.container_id, oom.kills >= 1) for oom in ooms] == [(container.id, True)]
     stream.cancel()

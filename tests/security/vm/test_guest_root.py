@@ -123,7 +123,7 @@ def test_symlinks_of_the_guest_lead_nowhere_on_the_host(root: Container, canary:
     root.sh(f"ln -s {canary} /escape; ln -s ../../../../../../../../../..{canary} /climb; ln -s /proc/1/root /self")
     for path in ("/escape/secret", "/climb/secret", f"/self{canary}/secret"):
         argv = ["nsenter", f"--mount=/proc/{root.pid}/ns/mnt", "--", "/bin/cat", path]
-        done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(argv, capture_output=True, timeout=90, check=False)
         assert done.returncode != 0
         assert b"of the host" not in done.stdout
     assert (root.bundle.rootfs / "escape").is_symlink()
@@ -182,7 +182,7 @@ def test_nobody_calls_the_agent_without_the_secret(root: Container) -> None:
         "        stub = AgentStub(channel)\n"
         "        for call, request in ((stub.Hello, pb.HelloRequest()), (stub.DestroySandbox, pb.Empty())):\n"
         "            try:\n"
-        "                call(request, metadata=metadata, timeout=20); print('answered')\n"
+        "                call(request, metadata=metadata, timeout=90); print('answered')\n"
         "            except grpc.RpcError as e:\n"
         "                print(e.code().name)\n"
     )

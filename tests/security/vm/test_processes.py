@@ -219,7 +219,7 @@ def test_descriptors_of_the_caller_stay_with_the_caller(running: Container, tmp_
     leaked = tmp_path / "leaked"
     with leaked.open("w") as file:
         argv = running.runtime.argv("exec", "--detach", running.id, "sleep", "1")
-        done = subprocess.run(argv, pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, timeout=30, check=True)
+        done = subprocess.run(argv, pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, timeout=90, check=True)
         assert done.returncode == 0
     for process in processes.descendants(os.getpid()):
         assert str(leaked) not in processes.descriptors(process.pid), process.command
