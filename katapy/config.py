@@ -49,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    templates: Literal["auto", "off"] = "auto"
+    templates: Literal["auto", "on", "off"] = "auto"
     dir: str = "/var/lib/katapy/templates"
     keep: int = _at_least(1, 8)
 

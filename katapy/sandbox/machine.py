@@ -24,9 +24,9 @@ from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 from katapy.storage.volumes import Volumes
 
 _ENTROPY_BYTES = 64
-_CLONE_SHARE = 4
+_CLONE_SHARE = 2
 _LEAST_CLONE_S = 10.0
-"""A clone that works answers within a second; it gets a quarter of the time that a boot may take, but this at least."""
+"""A clone that works answers within a second; it gets half of the time that a boot may take, but this at least."""
 
 
 @dataclass(frozen=True, slots=True)
