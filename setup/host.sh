@@ -79,7 +79,7 @@ packages() {
     13) install qemu-system-x86 virtiofsd ;;
     *) fail "this is not Debian 12 or 13: see README.md for what katapy needs" ;;
     esac
-    install python3-venv mmdebstrap erofs-utils zstd debian-archive-keyring iproute2 podman conmon \
+    install python3-venv mmdebstrap erofs-utils zstd cpio debian-archive-keyring iproute2 podman conmon \
         catatonit containerd runc crun busybox-static make e2fsprogs iptables nftables netavark aardvark-dns containernetworking-plugins
 }
 
