@@ -14,7 +14,7 @@ from framework.fixtures import CHECKOUT, HOST_RUNTIMES
 from framework.leaks import Scope
 from framework.network import Namespace
 from framework.podman import IMAGE, Box, Podman
-from framework.processes import descendants
+from framework.processes import all_processes, descendants
 from framework.runtime import BOOT_S, Runtime
 from framework.wait import wait_for
 
@@ -22,6 +22,7 @@ NETWORK, SECOND = "first", "second"
 HOST_PORT = 8090
 SERVER = ("nc", "-ll", "-p", "8080", "-e", "cat")
 SLOW_S = 90.0
+AARDVARK = Path("/run/containers/networks/aardvark-dns")
 CONFIG = (CHECKOUT / "configs/podman/katapy.conf").read_text() + '\n[network]\nnetwork_backend = "netavark"\n'
 
 
@@ -46,6 +47,7 @@ def world(netavark_is_installed: None, scope: Scope, no_leaks_of_the_module: Non
 def podman(world: Namespace, module_runtime: Runtime, scope: Scope) -> Iterator[Podman]:
     """With two networks of its own."""
     guest = module_runtime.name not in HOST_RUNTIMES
+    no_dns_server_of_others()
     folder = scope.root / "podman"
     cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
     made = Podman(folder, CONFIG, module_runtime, cgroup, guest, enter=["nsenter", f"--net={world.path}"])
@@ -55,8 +57,22 @@ def podman(world: Namespace, module_runtime: Runtime, scope: Scope) -> Iterator[
         yield made
     finally:
         made.close()
-        wait_for("aardvark-dns has ended", lambda: not dns_servers(), SLOW_S)
-        shutil.rmtree(folder)
+        try:
+            wait_for("aardvark-dns has ended", lambda: not dns_servers(), SLOW_S)
+        finally:
+            shutil.rmtree(folder)
+
+
+def no_dns_server_of_others() -> None:
+    """Netavark has one DNS server, one folder for it, on a host: what a killed Podman left there is taken away."""
+    try:
+        pid = int((AARDVARK / "aardvark.pid").read_text())
+    except (FileNotFoundError, ValueError):
+        pid = 0
+    process = all_processes().get(pid)
+    if process is not None and "aardvark-dns" in process.command:
+        pytest.fail(f"Podman's networks are in use on this host (aardvark-dns, pid {pid}): these tests need them alone")
+    shutil.rmtree(AARDVARK, ignore_errors=True)
 
 
 def dns_servers() -> list[int]:

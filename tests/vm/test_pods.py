@@ -27,8 +27,9 @@ def member(pod: Pod) -> Container:
 
 
 def test_a_member_is_in_the_sandboxs_machine(pod: Pod, member: Container) -> None:
-    machines = [p for p in processes.descendants(os.getpid()) if "qemu-system" in p.command.split(" ", 1)[0]]
-    assert len(machines) == 1
+    machines = [p.command for p in processes.descendants(os.getpid()) if "qemu-system" in p.command.split(" ", 1)[0]]
+    assert len([command for command in machines if pod.id in command]) == 1
+    assert not [command for command in machines if member.id in command]
     assert member.sh("cat /proc/sys/kernel/random/boot_id") == pod.sandbox.sh("cat /proc/sys/kernel/random/boot_id")
     assert member.state()["status"] == "running"
     assert member.pid != pod.sandbox.pid

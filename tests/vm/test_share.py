@@ -6,7 +6,6 @@ A small guest of its own (share_guest/): the image's kernel and Python, without 
 import asyncio
 import dataclasses
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from framework.fixtures import IMAGE
 from vm.test_machine import spec
 
+import cpio
 from katapy.hypervisor.drivers import load_driver
 from katapy.hypervisor.vm import ShareSpec, ShareType
 from katapy.protocol import names
@@ -81,9 +81,7 @@ def run_guest(kind: ShareType, tmp_path: Path, data: Path) -> list[str]:
 
 def own_init() -> bytes:
     """A second cpio archive; its /init replaces the image's."""
-    return subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=GUEST, input=b"init", stdout=-1, check=True
-    ).stdout
+    return cpio.archive([cpio.file("init", (GUEST / "init").read_bytes(), 0o755)])
 
 
 def supervise(kind: ShareType, state: Path, initrd: Path, data: Path, say: Callable[[str], object]) -> None:

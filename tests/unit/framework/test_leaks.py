@@ -129,10 +129,11 @@ Leak = Callable[[Scope], AbstractContextManager[None]]
     ],
 )
 def test_a_leak_is_named(scope: Scope, monkeypatch: pytest.MonkeyPatch, leak: Leak, named: str) -> None:
-    monkeypatch.setattr(leaks, "_GRACE_S", 0.0)
     before = leaks.take(scope)
+    monkeypatch.setattr(leaks, "_GRACE_S", 0.0)
     with leak(scope), pytest.raises(AssertionError, match=named):
         leaks.check(scope, before)
+    monkeypatch.undo()
     leaks.check(scope, before)
 
 
