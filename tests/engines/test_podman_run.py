@@ -1,7 +1,5 @@
 """`podman run` in the foreground: output, statuses, terminal, and what ends it. Every container is a boot."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -63,30 +61,6 @@ def test_a_volume_that_is_missing_is_one_line(podman: Podman, tmp_path: Path) ->
     done = podman.run("--rm", f"--volume={tmp_path}/nosuch:/x", IMAGE, "true")
     assert done.status == 125
     assert "nosuch" in done.err
-
-
-def _network_plugins(podman: Podman) -> str:
-    """Empty, or why networks can't be made here."""
-    backend = json.loads(podman("info", "--format", "json").ok().out)["host"]["networkBackend"]
-    if backend == "netavark":
-        return ""
-    missing = [p for p in ("bridge", "portmap", "firewall") if not Path("/usr/lib/cni", p).exists()]
-    missing += [p for p in ("iptables",) if shutil.which(p) is None]
-    return f"no {', '.join(missing)} for Podman's networks" if missing else ""
-
-
-@pytest.mark.guest
-def test_a_bridged_network_is_refused_in_one_line(podman: Podman) -> None:
-    if reason := _network_plugins(podman):
-        pytest.skip(reason)
-    podman("network", "create", "bridged").ok()
-    try:
-        done = podman.run("--rm", IMAGE, "true", network="bridged")
-        assert done.status == 126
-        assert "can't be joined to a guest yet" in done.err
-        assert done.err.count("\n") == 1
-    finally:
-        podman("network", "rm", "--force", "bridged").ok()
 
 
 def test_two_at_once(podman: Podman) -> None:
