@@ -6,7 +6,7 @@ Runs in the agent. crun finds them by the paths that the host has put into confi
 import contextlib
 import os
 
-from katapy.linux import mount
+from katapy.linux import mount, namespaces
 from katapy.protocol import names
 
 
@@ -15,10 +15,10 @@ def keep(container_id: str, pid: int) -> None:
     folder = f"{names.GUEST_NAMESPACES}/{container_id}"
     try:
         os.makedirs(folder, mode=0o700)
-        for kind, entry in names.JOINABLE.items():
+        for kind in names.JOINABLE:
             handle = f"{folder}/{kind}"
             os.close(os.open(handle, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-            mount.mount(f"/proc/{pid}/ns/{entry}", handle, "", mount.MS_BIND)
+            mount.mount(f"/proc/{pid}/ns/{namespaces.entry(kind)}", handle, "", mount.MS_BIND)
     except BaseException:
         drop(container_id)
         raise

@@ -28,13 +28,9 @@ def make(path: str = names.GUEST_NETNS) -> None:
 @contextlib.contextmanager
 def in_pod(path: str = names.GUEST_NETNS) -> Iterator[int]:
     """The pod's namespace for the block, in which nothing may be awaited; a descriptor of it. Raises OSError."""
-    own, pod = os.open(OWN, os.O_RDONLY), os.open(path, os.O_RDONLY)
+    pod = os.open(path, os.O_RDONLY)
     try:
-        namespaces.enter("network", pod)
-        try:
+        with namespaces.entered("network", pod):
             yield pod
-        finally:
-            namespaces.enter("network", own)
     finally:
         os.close(pod)
-        os.close(own)

@@ -54,16 +54,15 @@ class Place(Protocol):
 def choose(root: str, container_id: str, bundle: Bundle, conf: config.Config, origin: float) -> Place:
     """Plans the container, and its machine if it needs one. Raises KatapyError."""
     spec = bundle.raw
-    found = sources.inspect_sources(spec.get("mounts") or [], bundle.path)
-    listed = plan.namespaces(spec)
-    pod = pods.find_pod(container_id, spec.get("annotations") or {}, listed, _world(root))
     asked = spec.get("annotations") or {}
+    found = sources.inspect_sources(spec.get("mounts") or [], bundle.path)
+    pod = pods.find_pod(container_id, asked, plan.namespaces(spec), _world(root))
     writes = annotations.guest_writes(asked, conf.annotations.allowed, conf.share.writes == "guest")
     if pod is not None:
         container = plan.plan_container(container_id, bundle.path, spec, found, pod.joined, writes)
         return InPod(root, pod, container, conf)
     default = annotations.Sizing(conf.hypervisor.vcpus, conf.hypervisor.memory_mib)
-    sizing = annotations.sizing(spec.get("annotations") or {}, conf.annotations.allowed, default)
+    sizing = annotations.sizing(asked, conf.annotations.allowed, default)
     container = plan.plan_container(container_id, bundle.path, spec, found, guest_writes=writes)
     for kind, path in container.namespaces:
         if kind == "network" and path:

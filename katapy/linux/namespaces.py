@@ -3,10 +3,12 @@
 Any process of host or guest; os has these from 3.12 only.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import termios
+from collections.abc import Iterator
 
 CLONE_FLAGS = {
     "mount": 0x00020000,
@@ -24,6 +26,8 @@ CREATED = frozenset({"uts", "ipc", "network"})
 """Those a stand-in makes for itself where the spec asks for a new one."""
 JOINED = frozenset({"network", "uts", "ipc"})
 """Those a stand-in joins where the spec names a path."""
+
+_ENTRIES = {"mount": "mnt", "network": "net"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,6 +59,25 @@ def enter(kind: str, fd: int) -> None:
     if _libc.setns(fd, CLONE_FLAGS[kind]) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
+
+
+def entry(kind: str) -> str:
+    """What /proc/<pid>/ns calls a namespace of this kind."""
+    return _ENTRIES.get(kind, kind)
+
+
+@contextlib.contextmanager
+def entered(kind: str, fd: int) -> Iterator[None]:
+    """The calling thread is in the namespace of `fd` for the block. Nothing may wait in it. Raises OSError."""
+    own = os.open(f"/proc/thread-self/ns/{entry(kind)}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(kind, fd)
+        try:
+            yield
+        finally:
+            enter(kind, own)
+    finally:
+        os.close(own)
 
 
 def set_hostname(name: str) -> None:

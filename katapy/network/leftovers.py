@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from katapy.errors import KatapyError, errno_text
+from katapy.linux import namespaces
 from katapy.linux.netlink import Netlink
 from katapy.network import netns, redirect
 
@@ -60,7 +61,7 @@ def _undo(path: str, identity: str, indexes: list[int]) -> None:
         status = os.fstat(fd)
         if f"{status.st_dev} {status.st_ino}" != identity:
             return  # another namespace has got the name
-        with netns.entered(fd):
+        with namespaces.entered("network", fd):
             netlink = Netlink()
         with netlink:
             for index in indexes:

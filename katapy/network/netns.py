@@ -4,10 +4,8 @@ A socket belongs to the namespace it was made in, whatever its maker does later:
 the pod's namespace, and works with them from its own.
 """
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
 
 from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import namespaces
@@ -36,20 +34,6 @@ def open_namespace(path: str) -> int:
         os.close(fd)
         raise
     return fd
-
-
-@contextlib.contextmanager
-def entered(fd: int) -> Iterator[None]:
-    """The calling thread is in the namespace of `fd` for the block. Nothing may wait in it. Raises OSError."""
-    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.enter("network", fd)
-        try:
-            yield
-        finally:
-            namespaces.enter("network", own)
-    finally:
-        os.close(own)
 
 
 def _kind(fd: int) -> int:

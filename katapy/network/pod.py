@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from katapy.errors import HostError, errno_text
-from katapy.linux import rtnetlink
+from katapy.linux import namespaces, rtnetlink
 from katapy.linux.netlink import Netlink
 from katapy.linux.rtnetlink import Link
 from katapy.network import leftovers, loopback, netns, redirect, scan, tap
@@ -26,7 +26,7 @@ class PodNamespace:
         self._joined: dict[int, int] = {}
         self._fd = netns.open_namespace(path)
         try:
-            with netns.entered(self._fd):
+            with namespaces.entered("network", self._fd):
                 self._netlink = Netlink()
                 self._changes = Netlink(groups=rtnetlink.GROUPS)
         except OSError as e:
@@ -49,7 +49,7 @@ class PodNamespace:
 
     def open_loopback(self) -> loopback.Loopback:
         """Raises HostError."""
-        with netns.entered(self._fd):
+        with namespaces.entered("network", self._fd):
             return loopback.open_loopback()
 
     def raise_loopback(self) -> None:
@@ -65,7 +65,7 @@ class PodNamespace:
         name = f"{scan.TAP_PREFIX}{link.ifindex}"
         try:
             self._note({*self._joined, link.ifindex})
-            with netns.entered(self._fd):
+            with namespaces.entered("network", self._fd):
                 fd = tap.open_tap(name)
         except OSError as e:
             raise HostError(f"join the network interface {link.name} to the guest: {errno_text(e)}") from e

@@ -44,8 +44,8 @@ GUEST_BOOT_ID = "/run/katapy/boot_id"
 GUEST_MACHINE_ID = "/run/katapy/machine-id"
 GUEST_NAMESPACES = "/run/katapy/ns"
 """`<container id>/<kind>`: handles of a container's namespaces, for containers that join them."""
-JOINABLE = {"ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid"}
-"""Kinds of namespaces that containers of a pod can share -> their names in /proc/<pid>/ns."""
+JOINABLE = ("ipc", "uts", "network", "pid")
+"""Kinds of namespaces that containers of a pod can share."""
 GUEST_TMPFS = "/run/katapy/tmpfs"
 """`<name>`: volumes in the guest's memory (CreateContainerRequest.tmpfs)."""
 GUEST_CGROUP_ROOT = "/katapy"

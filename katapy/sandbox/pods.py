@@ -18,15 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from katapy.errors import NotFound, SpecError, Unsupported, WrongStatus
+from katapy.linux.namespaces import JOINED, entry
+from katapy.protocol import names
 from katapy.sandbox.store import State
 
 _TYPES = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.docker.type")
 _SANDBOXES = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.kubernetes.sandbox.id")
 _OWNERS = ("sandbox", "podsandbox")
 _PROC = re.compile(r"/proc/(\d+)/ns/[a-z]+")
-_VISIBLE = {"network": "net", "ipc": "ipc", "uts": "uts"}
-"""Namespaces that a stand-in has on the host: they can be compared. By name in /proc/<pid>/ns."""
-_SHARED = (*_VISIBLE, "pid")
+_VISIBLE = JOINED
+"""Namespaces that a stand-in has on the host: they can be compared."""
 
 Namespaces = Sequence[tuple[str, str | None]]
 
@@ -98,7 +99,7 @@ def _first(annotations: Mapping[str, str], keys: Sequence[str]) -> str:
 
 def _by_namespaces(namespaces: Namespaces, world: World, visible: bool) -> State | None:
     """The container whose namespace is joined: named as /proc/<stand-in>/ns/..., or the same one (`visible`)."""
-    paths = [(kind, path) for kind, path in namespaces if path and kind in _SHARED]
+    paths = [(kind, path) for kind, path in namespaces if path and kind in names.JOINABLE]
     if not visible:
         paths = [(kind, path) for kind, path in paths if _PROC.fullmatch(path)]
     if not paths:
@@ -111,7 +112,7 @@ def _is_of(kind: str, path: str, state: State, world: World) -> bool:
     """Whether `path` is the container's namespace. A stand-in's pid namespace is the host's: only its name counts."""
     if (match := _PROC.fullmatch(path)) and int(match[1]) == state.pid:
         return True
-    return kind in _VISIBLE and world.same(path, f"/proc/{state.pid}/ns/{_VISIBLE[kind]}")
+    return kind in _VISIBLE and world.same(path, f"/proc/{state.pid}/ns/{entry(kind)}")
 
 
 def _joined(namespaces: Namespaces, members: Sequence[State], world: World) -> dict[str, str]:
@@ -119,7 +120,7 @@ def _joined(namespaces: Namespaces, members: Sequence[State], world: World) -> d
     for kind, path in namespaces:
         if path is None:
             continue
-        owner = next((m.id for m in members if kind in _SHARED and _is_of(kind, path, m, world)), None)
+        owner = next((m.id for m in members if kind in names.JOINABLE and _is_of(kind, path, m, world)), None)
         if owner is None:
             raise Unsupported(f"the {kind} namespace {path} is not one of the pod {members[0].id}")
         joined[kind] = owner

@@ -13,6 +13,7 @@ from framework.leaks import Scope
 from framework.network import Namespace, add_addresses
 
 from katapy.errors import HostError
+from katapy.linux import namespaces
 from katapy.network import netns
 from katapy.network.loopback import Loopback, open_loopback, original_destination
 
@@ -30,7 +31,7 @@ def namespace(scope: Scope, no_leaks: None) -> Iterator[Namespace]:
 @pytest.fixture
 def loopback(namespace: Namespace) -> Iterator[Loopback]:
     fd = netns.open_namespace(str(namespace.path))
-    with netns.entered(fd):
+    with namespaces.entered("network", fd):
         opened = open_loopback()
     os.close(fd)
     yield opened
@@ -68,7 +69,7 @@ def test_once_it_is_closed_nothing_is_redirected(namespace: Namespace, loopback:
 
 def test_two_can_not_have_it(namespace: Namespace, loopback: Loopback) -> None:
     fd = netns.open_namespace(str(namespace.path))
-    with netns.entered(fd), pytest.raises(HostError, match="redirect connections"):
+    with namespaces.entered("network", fd), pytest.raises(HostError, match="redirect connections"):
         open_loopback()
     os.close(fd)
 
@@ -76,9 +77,10 @@ def test_two_can_not_have_it(namespace: Namespace, loopback: Loopback) -> None:
 _HOLDER = """
 import sys, time
 from katapy.errors import HostError
+from katapy.linux import namespaces
 from katapy.network import netns
 from katapy.network.loopback import open_loopback
-with netns.entered(netns.open_namespace(sys.argv[1])):
+with namespaces.entered("network", netns.open_namespace(sys.argv[1])):
     held = open_loopback()
 print("ready", flush=True)
 sys.stdin.read()

@@ -15,7 +15,7 @@ from framework.network import Namespace, Wire, add_addresses
 from framework.wait import wait_for
 
 from katapy.errors import HostError, Unsupported
-from katapy.linux import rtnetlink
+from katapy.linux import namespaces, rtnetlink
 from katapy.linux.netlink import Netlink
 from katapy.network import leftovers, netns, probe
 from katapy.network.pod import PodNamespace
@@ -67,10 +67,10 @@ def test_the_hosts_own_namespace_is_refused() -> None:
 def test_whoever_enters_comes_back(wire: Wire) -> None:
     before = os.stat("/proc/self/ns/net").st_ino
     fd = netns.open_namespace(str(wire.pod.path))
-    with netns.entered(fd):
+    with namespaces.entered("network", fd):
         assert os.stat("/proc/thread-self/ns/net").st_ino == os.stat(wire.pod.path).st_ino
     assert os.stat("/proc/self/ns/net").st_ino == before
-    with pytest.raises(ZeroDivisionError), netns.entered(fd):
+    with pytest.raises(ZeroDivisionError), namespaces.entered("network", fd):
         _ = 1 // 0
     assert os.stat("/proc/self/ns/net").st_ino == before
     os.close(fd)
@@ -262,7 +262,7 @@ def test_a_damaged_record_is_at_most_a_warning(tmp_path: Path, content: str) -> 
 
 def test_the_kernels_own_words_are_in_the_error(wire: Wire, pod: PodNamespace) -> None:
     fd = netns.open_namespace(str(wire.pod.path))
-    with netns.entered(fd):
+    with namespaces.entered("network", fd):
         netlink = Netlink()
     os.close(fd)
     with netlink, pytest.raises(OSError, match=r"MTU|mtu"):
