@@ -1,7 +1,7 @@
 """What `share.writes: guest` means for Podman: it sees the image and its own work, never the guest's changes."""
 
+import contextlib
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +23,9 @@ def podman(
     config.write_text("share: {writes: guest}\n")
     runtime = Runtime(module_runtime.path, module_runtime.root, scope.token, ("--configuration", str(config)))
     folder = scope.root / "podman"
-    podman = Podman(folder, SHIPPED_CONFIG.read_text(), runtime, f"/{scope.token}-{secrets.token_hex(3)}", True)
-    try:
+    cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
+    with contextlib.closing(Podman(folder, SHIPPED_CONFIG.read_text(), runtime, cgroup, True)) as podman:
         yield podman
-    finally:
-        podman.close()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

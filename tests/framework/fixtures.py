@@ -22,6 +22,21 @@ STATE_ROOTS = Path("/run/katapy-tests")
 HOST_RUNTIMES = ("runc", "crun")
 
 BundleMaker = Callable[..., Bundle]
+
+__all__ = [
+    "bundle",
+    "module_bundle",
+    "module_runtime",
+    "no_leaks",
+    "no_leaks_of_the_module",
+    "running",
+    "runtime",
+    "runtime_path",
+    "scope",
+    "scratch",
+]
+"""What a tier's conftest takes by `import *`."""
+
 _runtimes: list[Runtime] = []
 _names = (f"r{n}" for n in itertools.count())
 
@@ -31,13 +46,13 @@ def runtime_path(pytestconfig: pytest.Config) -> Path:
     """The runtime under test."""
     path = Path(pytestconfig.getoption("runtime"))
     if not path.exists():
-        _unavailable(f"{path} is not there: make setup")
+        unavailable(f"{path} is not there: make setup")
     if path.name not in HOST_RUNTIMES and not IMAGE.exists():
-        _unavailable("no guest image: make image")
+        unavailable("no guest image: make image")
     return path
 
 
-def _unavailable(reason: str) -> None:
+def unavailable(reason: str) -> None:
     """In CI a skip would be a tier that silently tests nothing."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

@@ -6,6 +6,7 @@ Containers get a cgroup parent that carries the token, so the leak check sees wh
 import contextlib
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -83,10 +84,14 @@ class Podman:
         return Box(self, self.run("-d", *args).ok().out.strip())
 
     def close(self) -> None:
-        """Removes containers, mounts and cgroups, whatever the tests left. AssertionError names what would not go."""
+        """Removes containers, mounts, cgroups and the folder, whatever the tests left.
+
+        AssertionError names what would not go.
+        """
         done = self("rm", "--all", "--force", "--time=0", timeout=120)
         unmount_below(self.folder)
         remove_cgroup(self.cgroup.strip("/"))
+        shutil.rmtree(self.folder)
         done.ok()
 
     def _import_image(self) -> None:

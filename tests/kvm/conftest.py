@@ -5,31 +5,7 @@ It asks for these, not for a place: where they are missing, tests/conftest.py ha
 
 import pytest
 from framework import capabilities
-from framework.fixtures import (
-    bundle,
-    module_bundle,
-    module_runtime,
-    no_leaks,
-    no_leaks_of_the_module,
-    running,
-    runtime,
-    runtime_path,
-    scope,
-    scratch,
-)
-
-__all__ = [
-    "bundle",
-    "module_bundle",
-    "module_runtime",
-    "no_leaks",
-    "no_leaks_of_the_module",
-    "running",
-    "runtime",
-    "runtime_path",
-    "scope",
-    "scratch",
-]
+from framework.fixtures import *  # noqa: F403
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from contract.agent.guest import IMAGE, Guest, Session, spec
+from framework.fixtures import unavailable
 
 from katapy.protocol import agent_pb2 as pb
 
@@ -16,7 +17,7 @@ from katapy.protocol import agent_pb2 as pb
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     if not (IMAGE / "image.json").exists():
-        pytest.skip("no guest image: make image")
+        unavailable("no guest image: make image")
     machine = Guest(tmp_path_factory.mktemp("guest"))
     try:
         machine.create_sandbox()

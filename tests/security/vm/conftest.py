@@ -5,32 +5,8 @@ from pathlib import Path
 
 import pytest
 from framework import fixtures
-from framework.fixtures import (
-    bundle,
-    module_bundle,
-    module_runtime,
-    no_leaks,
-    no_leaks_of_the_module,
-    running,
-    runtime,
-    runtime_path,
-    scope,
-    scratch,
-)
+from framework.fixtures import *  # noqa: F403
 from framework.snapshot import snapshot
-
-__all__ = [
-    "bundle",
-    "module_bundle",
-    "module_runtime",
-    "no_leaks",
-    "no_leaks_of_the_module",
-    "running",
-    "runtime",
-    "runtime_path",
-    "scope",
-    "scratch",
-]
 
 HERE = Path(__file__).parent
 
