@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from katapy.agent.crun import spawn
+from katapy.agent import modules
 from katapy.agent.fdio import readable
 from katapy.agent.pod_namespace import in_pod
 from katapy.agent.reaper import Reaper
@@ -24,7 +24,6 @@ from katapy.protocol import agent_pb2 as pb
 DEVICE_DEADLINE_S = 50.0
 """From the request to the device: a guest that is emulated on a busy host takes its time with a new PCI device."""
 DRIVER = "/sys/module/virtio_net"
-MODPROBE = ("/usr/sbin/modprobe", "virtio_net")
 
 
 class Wanted(NamedTuple):
@@ -72,21 +71,12 @@ class Network:
         missing = [mac for mac in macs if mac not in self._devices]
         if not missing:
             return
-        await self._load_driver()
+        if not os.path.isdir(DRIVER):
+            await modules.load(self._reaper, "virtio_net")
         with Netlink(groups=rtnetlink.GROUPS) as changes, Netlink() as own:
             for mac in missing:
                 link = await _appearance(own, changes, mac)
                 self._devices[mac] = _move(own, nl, link, pod)
-
-    async def _load_driver(self) -> None:
-        """There is no udev that would do it when a device is plugged in."""
-        if os.path.isdir(DRIVER):
-            return
-        with open(os.devnull, "r+b", buffering=0) as null:
-            pid = spawn(list(MODPROBE), (null.fileno(),) * 3)
-        status = await self._reaper.watch(pid)
-        if status != 0:
-            raise HostError(f"modprobe virtio_net failed in the guest with status {status}")
 
     def _name(self, nl: Netlink, names_wanted: dict[int, str]) -> None:
         """Names may be exchanged between devices, so those that change first get one that nobody wants."""

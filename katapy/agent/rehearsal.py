@@ -5,7 +5,7 @@ fills the page cache with crun and its libraries and nothing else, and warms the
 filled with zeros, which the host does not save. A machine that is not sound never becomes a template.
 """
 
-import asyncio
+import contextlib
 import json
 import mmap
 import os
@@ -15,8 +15,10 @@ from typing import Any
 
 import grpc.aio
 
+from katapy.agent import modules
+from katapy.agent.reaper import Reaper
 from katapy.agent.service.gate import Gate
-from katapy.errors import AgentError
+from katapy.errors import AgentError, HostError
 from katapy.linux import mount
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import agent_pb2_grpc, names
@@ -29,25 +31,23 @@ _RESERVE = 48 * 1024 * 1024
 """Free memory that is left alone when the rest is zeroed: to touch it all would wake the OOM killer."""
 
 
-async def rehearse(gate: Gate) -> None:
+async def rehearse(gate: Gate, reaper: Reaper) -> None:
     """Raises AgentError if this machine can't be a template, OSError, grpc.RpcError."""
-    await load_modules()
+    await load_modules(reaper)
     _drop_caches()
     await _make_a_container(gate)
     check_kernel()
     _zero_free_memory()
 
 
-async def load_modules() -> None:
+async def load_modules(reaper: Reaper) -> None:
     """Every driver of the image: a clone finds its devices plugged in and must not search. AgentError."""
     folder = f"/usr/lib/modules/{os.uname().release}"
-    modules = sorted(name.removesuffix(".ko") for name in os.listdir(folder) if name.endswith(".ko"))
-    process = os.posix_spawn("/usr/sbin/modprobe", ["modprobe", "-a", *modules], {"PATH": "/usr/sbin:/usr/bin"})
-    while os.path.exists(f"/proc/{process}"):  # PID 1's loop reaps it
-        await asyncio.sleep(0.01)
-    with open("/proc/modules", encoding="ascii") as file:
-        loaded = {line.split()[0] for line in file}
-    if missing := [name for name in modules if name.replace("-", "_") not in loaded]:
+    wanted = sorted(name.removesuffix(".ko") for name in os.listdir(folder) if name.endswith(".ko"))
+    with contextlib.suppress(HostError):  # which one it was is said below
+        await modules.load(reaper, *wanted)
+    there = modules.loaded()
+    if missing := [name for name in wanted if name.replace("-", "_") not in there]:
         raise AgentError(f"this machine can't be a template: no module {', '.join(missing)}")
 
 

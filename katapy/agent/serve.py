@@ -10,6 +10,7 @@ import os
 from katapy.agent import identity
 from katapy.agent.boot import BootMessage, BootPort, TemplateMessage
 from katapy.agent.machine import Machine
+from katapy.agent.reaper import Reaper
 from katapy.agent.service.gate import Gate
 from katapy.agent.service.server import make_gate, make_server
 from katapy.agent.transport.child import RelayProcess
@@ -31,7 +32,7 @@ async def _serve(port: BootPort, message: BootMessage | TemplateMessage, relay: 
     await server.start()
     os.chmod(names.GUEST_AGENT_SOCKET, 0o600)
     if isinstance(message, TemplateMessage):
-        message = await _become_template(port, gate)
+        message = await _become_template(port, gate, machine.reaper)
     identity.adopt(message)
     gate.open(message.secret)
     relay.go()
@@ -43,11 +44,11 @@ async def _serve(port: BootPort, message: BootMessage | TemplateMessage, relay: 
     raise AgentError(f"the relay process ended with status {status}")
 
 
-async def _become_template(port: BootPort, gate: Gate) -> BootMessage:
+async def _become_template(port: BootPort, gate: Gate, reaper: Reaper) -> BootMessage:
     """Returns in each clone, with that clone's message. The machine is saved while it waits for it."""
     from katapy.agent.rehearsal import rehearse
 
-    await rehearse(gate)
+    await rehearse(gate, reaper)
     gc.collect()
     port.phase(names.TEMPLATE_PHASE)
     message = port.read_message()  # nothing else has to go on meanwhile

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Iterable
 
-from katapy.errors import HostError, Unsupported
+from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import namespaces
 from katapy.sandbox.plan import ContainerPlan
 from katapy.storage.shared_directory import open_tree
@@ -49,6 +49,6 @@ def _child(sources: Iterable[tuple[str, bool]], standin_pid: int, channel: socke
             trees.append(open_tree(source, recursive))
         socket.send_fds(channel, [b"trees"], trees)
     except OSError as e:
-        channel.send(f"{source}: {(e.strerror or str(e)).lower()}".encode()[:_MAX_WORDS])
+        channel.send(f"{source}: {errno_text(e)}".encode()[:_MAX_WORDS])
     finally:
         os._exit(0)
