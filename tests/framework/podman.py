@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework import processes
 from framework.bundle import make_rootfs
 from framework.leaks import CGROUPS
 from framework.runtime import BOOT_S, CALL_S, Arg, Result, Runtime
@@ -89,10 +90,15 @@ class Podman:
         AssertionError names what would not go.
         """
         done = self("rm", "--all", "--force", "--time=0", timeout=120)
+        wait_for("conmon's calls of podman, which mount its storage, have ended", lambda: not self._running(), 60)
         unmount_below(self.folder)
         remove_cgroup(self.cgroup.strip("/"))
         shutil.rmtree(self.folder)
         done.ok()
+
+    def _running(self) -> bool:
+        """Whether any process names our folder."""
+        return any(f"{self.folder}/" in p.command for p in processes.descendants(os.getpid()) if p.state not in "ZX")
 
     def _import_image(self) -> None:
         tar = subprocess.run(
