@@ -5,7 +5,7 @@ Pure but for looking at files: QEMU's binary, and under KVM the CPU.
 
 import json
 import os
-from _blake2 import blake2b  # `hashlib` would bring OpenSSL into every supervisor (katapy/supervisor/openssl.py)
+from _blake2 import blake2b  # `hashlib` would bring OpenSSL into every supervisor (katapy/supervisor/unneeded.py)
 from collections.abc import Mapping
 from dataclasses import dataclass
 

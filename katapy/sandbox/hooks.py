@@ -16,14 +16,16 @@ caller's. Of poststart and poststop a copy is kept in the state directory: confi
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from katapy.errors import HostError, SpecError, errno_text
 from katapy.linux import namespaces
 from katapy.oci.state import state_document
 from katapy.sandbox.store import State
+
+if TYPE_CHECKING:
+    import subprocess
 
 Hook = Mapping[str, Any]
 Hooks = Mapping[str, Sequence[Hook]]
@@ -69,6 +71,8 @@ def run_all(kind: str, hooks: Hooks, state: Mapping[str, Any], warn: Callable[[s
 
 
 def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], place: Place | None) -> None:
+    import subprocess  # 4 ms that containers without hooks need not pay
+
     path = hook["path"]
     if not os.path.isabs(path):
         raise SpecError(f"path {path!r} is not absolute", f"$.hooks.{kind}[{index}].path")
@@ -91,9 +95,11 @@ def _run_one(kind: str, index: int, hook: Hook, state: Mapping[str, Any], place:
 
 
 def _finish(process: "subprocess.Popen[bytes]", name: str, timeout_s: float | None, state: bytes) -> None:
+    from subprocess import TimeoutExpired
+
     try:
         _, stderr = process.communicate(state, timeout_s)
-    except subprocess.TimeoutExpired as e:
+    except TimeoutExpired as e:
         os.killpg(process.pid, 9)
         process.communicate()
         raise HostError(f"{name}: no end within its timeout of {timeout_s:g} s") from e

@@ -9,7 +9,7 @@ import contextlib
 from katapy.errors import KatapyError
 from katapy.linux.seccomp import forbid_programs
 from katapy.sandbox.machine import Machine, settle, start_machine
-from katapy.supervisor import openssl
+from katapy.supervisor import unneeded
 from katapy.supervisor.launch import Task
 
 
@@ -26,7 +26,7 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
         except OSError as e:
             failure = KatapyError(f"start the sandbox: {e}")
 
-        openssl.keep_out()
+        unneeded.keep_out()
         import asyncio
 
         from katapy.supervisor.loop import Loop

@@ -235,7 +235,7 @@ def test_a_container_that_is_not_there(running: Container) -> None:
 
 @pytest.mark.guest
 def test_no_openssl_is_in_the_supervisor(running: Container) -> None:
-    """It costs 4 MB in every pod; see katapy/supervisor/openssl.py."""
+    """It costs 4 MB in every pod; see katapy/supervisor/unneeded.py."""
     running.exec("true").ok()
     maps = Path(f"/proc/{owner_of(running, 'supervisor')}/maps").read_text()
     assert "cygrpc" in maps
