@@ -6,6 +6,7 @@ The only orchestration; both front doors drive this. Supervisor only.
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -119,7 +120,7 @@ class Sandbox:
         await agent.create_sandbox(
             pb.CreateSandboxRequest(
                 sandbox_id=self.plan.id,
-                hostname=self.plan.container.hostname,
+                hostname=self.plan.container.hostname or os.uname().nodename,  # a new UTS namespace has its parent's
                 unix_nanoseconds=time.time_ns(),  # the one in the boot message is old by the time it is read
                 shares=[
                     pb.Share(

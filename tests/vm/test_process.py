@@ -37,6 +37,7 @@ LINUX: Spec = {
     "maskedPaths": ["/proc/kcore", "/etc/group", "/etc/masked-folder", "/nosuch"],
     "readonlyPaths": ["/proc/sys", "/etc/readonly", "/nosuch"],
 }
+HOSTNAME = "tower, höhe_1"  # no RFC's idea of a name: runc and the kernel take any bytes
 KILL, NET_BIND_SERVICE = 5, 10
 CAPABILITIES = 1 << KILL | 1 << NET_BIND_SERVICE
 
@@ -44,7 +45,7 @@ CAPABILITIES = 1 << KILL | 1 << NET_BIND_SERVICE
 @pytest.fixture(scope="module")
 def fenced(module_runtime: Runtime, module_bundle: BundleMaker) -> Container:
     script = "touch /tmp/created-by-init; exec sleep 1000000"
-    made = module_bundle("sh", "-c", script, process=PROCESS, linux=LINUX, hostname="tower", domainname="example.org")
+    made = module_bundle("sh", "-c", script, process=PROCESS, linux=LINUX, hostname=HOSTNAME, domainname="example.org")
     (made.rootfs / "etc/masked-folder").mkdir()
     (made.rootfs / "etc/masked-folder/secret").write_text("x")
     (made.rootfs / "etc/readonly").write_text("x")
@@ -108,7 +109,7 @@ def test_sysctls(fenced: Container) -> None:
 
 
 def test_hostname_and_domain(fenced: Container) -> None:
-    assert fenced.sh("hostname") == "tower"
+    assert fenced.sh("hostname") == HOSTNAME
 
 
 @pytest.mark.guest

@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+from framework.bundle import Spec
 from framework.fixtures import BundleMaker
 from framework.runtime import Runtime, closing_popen
 from framework.wait import wait_for
@@ -25,6 +26,17 @@ def test_a_missing_executable_is_an_error_in_runcs_words(runtime: Runtime, bundl
     assert "/nosuch" in done.err
     assert "no such file or directory" in done.err.lower()
     assert runtime.ids() == []
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_without_a_hostname_the_hosts_name_is_seen(runtime: Runtime, bundle: BundleMaker, private: bool) -> None:
+    """As runc's: a new UTS namespace starts with its parent's name."""
+
+    def nameless(spec: Spec) -> None:
+        del spec["hostname"]
+        spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if private or n["type"] != "uts"]
+
+    assert runtime.run(bundle("hostname", edit=nameless)).out.strip() == os.uname().nodename
 
 
 def test_stdin_is_passed_on_and_ends(runtime: Runtime, bundle: BundleMaker) -> None:
