@@ -13,13 +13,15 @@ OWN = "/proc/self/ns/net"
 
 
 def make(path: str = names.GUEST_NETNS) -> None:
-    """The pod's network namespace, with its loopback up, kept by `path`. Raises OSError."""
+    """The pod's network namespace, with its loopback up, kept by `path`, and its sysfs. Raises OSError."""
     own = os.open(OWN, os.O_RDONLY)
     namespaces.unshare(["network"])
     try:
         raise_loopback()
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         mount(OWN, path, "", MS_BIND)
+        os.mkdir(names.GUEST_SYSFS)
+        mount("sysfs", names.GUEST_SYSFS, "sysfs")
     finally:
         namespaces.enter("network", own)
         os.close(own)

@@ -12,6 +12,9 @@ TOTAL_LIMIT = 2 * 1024 * 1024
 ENTRY_COST = 128
 """What a process costs besides its command: the host takes no more than 20000 in one answer."""
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGES = os.sysconf("SC_PHYS_PAGES")
+_NAME_LIMIT = 64
 
 
 def list_processes(pids: list[int], proc: str = "/proc") -> list[pb.Process]:
@@ -42,6 +45,11 @@ def _describe(directory: str, pid: int, boot_time: int) -> pb.Process:
         cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS,
         tty=tty_name(int(fields[4])),
         command=(arguments or f"[{name}]")[:COMMAND_LIMIT],
+        name=name[:_NAME_LIMIT],
+        state=fields[0],
+        virtual_bytes=int(fields[20]),
+        resident_bytes=int(fields[21]) * _PAGE,
+        resident_share=int(fields[21]) / _PAGES,
     )
 
 

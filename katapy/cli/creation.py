@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from katapy import cgroups, config
 from katapy.cli import attach, places, terminal
 from katapy.errors import KatapyError
 from katapy.network import leftovers
+from katapy.oci import capabilities
 from katapy.oci.ids import check_id
-from katapy.oci.spec import load_bundle
+from katapy.oci.spec import Process, load_bundle
 from katapy.oci.validate import validate_bundle
 from katapy.sandbox import hooks, plan, standin_view, store
 
@@ -27,7 +30,7 @@ _INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
     """Of the command line. `detach`: whether the caller goes on without the container (create, run -d). `warn`: takes
-    what could not be cleaned up."""
+    what is left out, and what could not be cleaned up."""
 
     root: str
     id: str
@@ -60,6 +63,8 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     check_id(options.id)
     bundle = load_bundle(options.bundle, options.config)
     validate_bundle(bundle)
+    if unknown := capabilities.complaint(_capabilities(bundle.spec.process)):
+        options.warn(unknown)
     conf = config.load(None)
     place = places.choose(options.root, options.id, bundle, conf, origin)
     container = place.container
@@ -98,6 +103,12 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     standin.channel.close()
     place.close()
     return Created(standin.pid, answer["timings"], answer["guest"], container.terminal)
+
+
+def _capabilities(process: Process | None) -> list[str]:
+    """Those of all five sets."""
+    sets = process.capabilities if process else None
+    return [name for kind in msgspec.structs.astuple(sets) for name in kind or ()] if sets else []
 
 
 @contextlib.contextmanager

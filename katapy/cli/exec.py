@@ -70,6 +70,11 @@ def _request(args: Args) -> "dict[str, Any]":
         return {**common, "process": load_process(args.process)}
     if not args.command:
         raise UsageError("process args cannot be empty")
+    if args.cap:
+        from katapy.oci.capabilities import complaint
+
+        if unknown := complaint(args.cap):
+            args.log.warning(unknown)
     flags = {
         "args": args.command,
         "cwd": args.cwd,

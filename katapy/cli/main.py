@@ -17,7 +17,6 @@ SPEC_VERSION = "1.2.1"
 _UNSUPPORTED = {
     "checkpoint": "checkpoint is not supported: a virtual machine's memory can't be dumped by CRIU",
     "restore": "restore is not supported: a virtual machine's memory can't be restored by CRIU",
-    "init": "init is internal to runc: katapy has no such verb",
 }
 
 

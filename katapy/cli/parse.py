@@ -4,7 +4,7 @@
 the flags. No abbreviations, no joined short flags.
 """
 
-from katapy.cli.table import BOOL, GLOBAL_FLAGS, LIST, NUMBER, VERBS, Flag, Verb
+from katapy.cli.table import BOOL, DURATION, GLOBAL_FLAGS, LIST, NUMBER, VERBS, Flag, Verb
 from katapy.errors import UsageError
 
 TYPE_CHECKING = False  # typing's own constant costs typing
@@ -141,7 +141,18 @@ def _set(args: Args, flag: Flag, name: str, text: str) -> None:
         if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
             raise UsageError(f'invalid value "{text}" for flag -{name}: parse error')
         value = int(text)
+    elif flag.kind == DURATION:
+        _check_duration(name, text)
     elif flag.kind == LIST:
         value = [*getattr(args, flag.attribute), text]
     setattr(args, flag.attribute, value)
     args.given.add(flag.names[0])
+
+
+def _check_duration(name: str, text: str) -> None:
+    from katapy.oci.sizes import parse_duration
+
+    try:
+        parse_duration(text)
+    except UsageError as e:
+        raise UsageError(f'invalid value "{text}" for flag -{name}: parse error') from e

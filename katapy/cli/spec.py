@@ -11,12 +11,15 @@ _NAME = "config.json"
 
 
 def run(args: Args) -> int:
-    path = os.path.join(args.bundle or ".", _NAME)
+    bundle = args.bundle or "."
+    path = os.path.join(bundle, _NAME)
     try:
         with open(path, "x", encoding="utf-8") as f:
             f.write(quickjson.dumps(default_spec(), indent=4) + "\n")
     except FileExistsError as e:
         raise HostError(f"File {_NAME} exists. Remove it first") from e
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise HostError(f"chdir {bundle}: {errno_text(e)}") from e
     except OSError as e:
         raise HostError(f"open {path}: {errno_text(e)}") from e
     return 0

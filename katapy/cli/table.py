@@ -4,11 +4,13 @@ Not argparse: engines rely on the manners of Go's flag package (one or two dashe
 flags, its error texts), which argparse has not; and its import alone costs as much as the interpreter.
 """
 
-BOOL, TEXT, LIST, NUMBER = "bool", "text", "list", "number"
+BOOL, TEXT, LIST, NUMBER, DURATION = "bool", "text", "list", "number", "duration"
 
 
 class Flag:
     """`names`: the long one first. The value's attribute is the long name with underscores.
+
+    A duration's value is its text, checked.
 
     refused: why a value is not served, for flags that exist only so that they can be refused clearly.
     """
@@ -20,7 +22,9 @@ class Flag:
         self.names = tuple(names.split())
         self.kind = kind
         self.help = help
-        self.default = default if default is not None else {BOOL: False, TEXT: "", LIST: (), NUMBER: 0}[kind]
+        self.default = (
+            default if default is not None else {BOOL: False, TEXT: "", LIST: (), NUMBER: 0, DURATION: "0"}[kind]
+        )
 
     @property
     def attribute(self) -> str:
@@ -147,7 +151,7 @@ VERBS: dict[str, Verb] = {
     "events": Verb(
         "print a container's statistics and out-of-memory events",
         flags=(
-            Flag("interval", TEXT, "time between two statistics", "5s"),
+            Flag("interval", DURATION, "time between two statistics", "5s"),
             Flag("stats", BOOL, "print the statistics once"),
         ),
     ),
@@ -200,5 +204,4 @@ VERBS: dict[str, Verb] = {
     "env": Verb("print paths, versions and settings", "", (Flag("json", BOOL, "as JSON"),), least=0, most=0),
     "checkpoint": Verb("not supported", most=None, interleaved=False, least=0, hidden=True),
     "restore": Verb("not supported", most=None, interleaved=False, least=0, hidden=True),
-    "init": Verb("not supported", "", most=None, interleaved=False, least=0, hidden=True),
 }

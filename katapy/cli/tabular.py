@@ -17,15 +17,13 @@ def table(rows: "Sequence[Sequence[str]]") -> str:
     )
 
 
-def columns(rows: "Sequence[Sequence[str]]", right: "frozenset[str]") -> str:
-    """As ps prints: one space between columns, those named in `right` (by the first row) aligned to the right."""
+def columns(rows: "Sequence[Sequence[str]]", right: "Sequence[bool]") -> str:
+    """As ps prints: one space between columns; `right` says of each whether it is aligned to the right."""
     clean = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]) - 1)]
-    aligned = [
-        [
-            cell.rjust(w) if name in right else cell.ljust(w)
-            for cell, w, name in zip(row, widths, clean[0], strict=False)
-        ]
+    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]))]
+    if not right[-1]:
+        widths[-1] = 0  # no blanks at the end of lines
+    return "".join(
+        " ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)) + "\n"
         for row in clean
-    ]
-    return "".join(" ".join([*cells, row[-1]]) + "\n" for cells, row in zip(aligned, clean, strict=True))
+    )

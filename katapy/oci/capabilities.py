@@ -1,5 +1,9 @@
 """Names of Linux capabilities, in the kernel's order (number = position). Pure."""
 
+TYPE_CHECKING = False  # typing's own constant costs typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 # fmt: off
 _NAMES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
@@ -11,3 +15,9 @@ _NAMES = (
 )
 # fmt: on
 CAPABILITIES = tuple(f"CAP_{name}" for name in _NAMES)
+
+
+def complaint(names: "Iterable[str]") -> str:
+    """runc's warning of those that are no capabilities, which a container does without; "" if all are."""
+    unknown = sorted({name for name in names if name not in CAPABILITIES})
+    return f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]" if unknown else ""

@@ -1001,6 +1001,11 @@ class Process(_message.Message):
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     TTY_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VIRTUAL_BYTES_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    RESIDENT_SHARE_FIELD_NUMBER: _builtins.int
     pid: _builtins.int
     """in the guest"""
     ppid: _builtins.int
@@ -1013,6 +1018,14 @@ class Process(_message.Message):
     """"?" if none"""
     command: _builtins.str
     """argv joined by spaces, at most 4096 characters"""
+    name: _builtins.str
+    """the kernel's, at most 64 characters"""
+    state: _builtins.str
+    """one letter, as ps has it"""
+    virtual_bytes: _builtins.int
+    resident_bytes: _builtins.int
+    resident_share: _builtins.float
+    """of the machine's memory: 0 to 1"""
     def __init__(
         self,
         *,
@@ -1024,10 +1037,15 @@ class Process(_message.Message):
         cpu_seconds: _builtins.float = ...,
         tty: _builtins.str = ...,
         command: _builtins.str = ...,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        virtual_bytes: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        resident_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "cpu_seconds", b"cpu_seconds", "pid", b"pid", "ppid", b"ppid", "start_unix_seconds", b"start_unix_seconds", "tty", b"tty", "uid", b"uid", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "cpu_seconds", b"cpu_seconds", "name", b"name", "pid", b"pid", "ppid", b"ppid", "resident_bytes", b"resident_bytes", "resident_share", b"resident_share", "start_unix_seconds", b"start_unix_seconds", "state", b"state", "tty", b"tty", "uid", b"uid", "user", b"user", "virtual_bytes", b"virtual_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

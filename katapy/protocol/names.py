@@ -53,6 +53,8 @@ GUEST_CGROUP_ROOT = "/katapy"
 
 GUEST_NETNS = "/run/katapy/netns"
 """The pod's network namespace in the guest: every container's, never the agent's."""
+GUEST_SYSFS = "/run/katapy/sysfs"
+"""Its sysfs, for user namespaces: they may mount none of a network namespace that is not theirs."""
 
 INIT_EXEC_ID = ""
 """The exec id that means a container's init process."""

@@ -34,14 +34,22 @@ def _from_flags(base: Mapping[str, Any], flags: Mapping[str, Any]) -> Json:
     process["args"] = flags.get("args") or []
     process["terminal"] = bool(flags.get("tty"))
     if flags.get("cwd"):
+        if not flags["cwd"].startswith("/"):
+            raise SpecError("Cwd must be an absolute path")
         process["cwd"] = flags["cwd"]
-    process["env"] = [*(base.get("env") or []), *(flags.get("env") or [])]
+    process["env"] = [*(base.get("env") or []), *map(_assignment, flags.get("env") or [])]
     process["user"] = _user(base.get("user") or {"uid": 0, "gid": 0}, flags)
     if flags.get("no_new_privs"):
         process["noNewPrivileges"] = True
     if flags.get("caps"):
         process["capabilities"] = _with_capabilities(base.get("capabilities") or {}, flags["caps"])
     return process
+
+
+def _assignment(entry: str) -> str:
+    if entry.find("=") < 1:
+        raise SpecError(f"invalid environment variable: {entry[:80]!r}: expected name=value")
+    return entry
 
 
 def _user(base: Mapping[str, Any], flags: Mapping[str, Any]) -> Json:

@@ -8,6 +8,7 @@ What changes, and why:
 - a namespace of another container of the pod becomes the agent's handle of it; other paths go: a host's namespace means
   nothing in the guest, what they stand for is arranged by the sandbox;
 - the network namespace is the pod's in the guest, which the agent has made and which gets the pod's interfaces;
+- with a user namespace, sysfs is a bind of the pod's: root could mount one only of a network of its own;
 - hooks but startContainer go: the host runs them (katapy/sandbox/hooks.py);
 - security labels go: the guest's kernel has no LSM policy of the host's, the VM is the stronger wall
   (docs/limitations.md);
@@ -50,7 +51,8 @@ def guest_spec(spec: Json, container_id: str, binds: dict[int, str], joined: Map
     """
     guest = dict(spec)
     guest["root"] = {**spec["root"], "path": f"{guest_container_dir(container_id)}/rootfs"}
-    mounts = [_mount(m, binds.get(i)) for i, m in enumerate(spec.get("mounts") or [])]
+    userns = any(n["type"] == "user" for n in (spec.get("linux") or {}).get("namespaces") or [])
+    mounts = [_mount(m, binds.get(i), userns) for i, m in enumerate(spec.get("mounts") or [])]
     has_proc = any(m.get("type") == "proc" and m.get("destination") == "/proc" for m in mounts)
     guest["mounts"] = [*mounts, _BOOT_ID] if has_proc else mounts
     if spec.get("process"):
@@ -78,7 +80,14 @@ def process_for_guest(process: Json) -> Json:
     return {k: v for k, v in process.items() if k not in ("apparmorProfile", "selinuxLabel")}
 
 
-def _mount(mount: Json, bind: str | None) -> Json:
+def _mount(mount: Json, bind: str | None, userns: bool) -> Json:
+    if userns and bind is None and mount.get("type") == "sysfs":
+        return {
+            **mount,
+            "type": "bind",
+            "source": names.GUEST_SYSFS,
+            "options": ["bind", *(mount.get("options") or [])],
+        }
     if bind is not None:
         options = mount.get("options") or []
         named = not {"bind", "rbind"}.isdisjoint(options)  # by its type alone, crun takes it for a file system

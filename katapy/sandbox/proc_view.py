@@ -22,6 +22,8 @@ _REFRESH_S = 2.0
 _MAX_PROCESSES = 4096
 _MAX_COMMAND = 4096
 _MAX_NAME = 15
+_STATES = frozenset("RSDTtXZI")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _STAT_FIELDS = 52
 """Of Linux 3.5 and newer; tools count them."""
 
@@ -120,15 +122,16 @@ def _remove(folder: str) -> None:
 def files(process: pb.Process, boot_unix_seconds: int) -> dict[str, str]:
     """Name -> content of a process's files, as proc(5) has them. Pure."""
     command = printable(process.command, _MAX_COMMAND)
-    name = os.path.basename(command.split(" ", 1)[0]).translate({ord(c): None for c in "()"})[:_MAX_NAME] or "?"
+    name = printable(process.name, _MAX_NAME).translate({ord(c): None for c in "()"}) or "?"
+    state = process.state if process.state in _STATES else "S"
     ticks = os.sysconf("SC_CLK_TCK")
     started = (process.start_unix_seconds - boot_unix_seconds) * ticks
     fields = ["0"] * _STAT_FIELDS
-    fields[:4] = [str(process.pid), f"({name})", "S", str(process.ppid)]
+    fields[:4] = [str(process.pid), f"({name})", state, str(process.ppid)]
     fields[13] = str(int(min(max(process.cpu_seconds, 0.0), 1e9) * ticks))
-    fields[21] = str(started)
+    fields[21:24] = [str(started), str(process.virtual_bytes), str(process.resident_bytes // _PAGE)]
     ids = "\t".join([str(process.uid)] * 4)
-    status = f"Name:\t{name}\nState:\tS (sleeping)\nTgid:\t{process.pid}\nPid:\t{process.pid}\nPPid:\t{process.ppid}\n"
+    status = f"Name:\t{name}\nState:\t{state}\nTgid:\t{process.pid}\nPid:\t{process.pid}\nPPid:\t{process.ppid}\n"
     return {
         "stat": " ".join(fields) + "\n",
         "status": f"{status}Uid:\t{ids}\nGid:\t{ids}\n",

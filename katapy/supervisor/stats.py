@@ -35,6 +35,11 @@ def process(entry: pb.Process) -> Json:
         "cpu_seconds": _finite(entry.cpu_seconds),
         "tty": printable(entry.tty, 32),
         "command": printable(entry.command, _MAX_COMMAND),
+        "name": printable(entry.name, _MAX_NAME),
+        "state": printable(entry.state, 1),
+        "virtual_bytes": entry.virtual_bytes,
+        "resident_bytes": entry.resident_bytes,
+        "resident_share": _finite(entry.resident_share),
     }
 
 

@@ -247,8 +247,16 @@ class AbsurdStatistics(HonestAgent):
 
     async def ListProcesses(self, request: bytes, context: Any) -> Answer:
         numbers: dict[str, Any] = {"pid": -1, "ppid": -(2**31), "uid": 2**32 - 1, "start_unix_seconds": 2**64 - 1}
+        numbers |= {"virtual_bytes": 2**64 - 1, "resident_bytes": 2**64 - 1, "name": NASTY_TEXT, "state": "RS" * 1000}
         odd = [
-            pb.Process(**numbers, cpu_seconds=seconds, user=NASTY_TEXT, tty="t" * 100_000, command=NASTY_TEXT * 1000)
+            pb.Process(
+                **numbers,
+                cpu_seconds=seconds,
+                resident_share=seconds,
+                user=NASTY_TEXT,
+                tty="t" * 100_000,
+                command=NASTY_TEXT * 1000,
+            )
             for seconds in (float("nan"), float("inf"), -1.0, 1e308)
         ]
         return pb.ListProcessesReply(processes=odd)

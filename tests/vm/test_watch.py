@@ -20,6 +20,17 @@ def test_ps_shows_the_guests_processes(running: Container) -> None:
     assert [row for row in rows if row.endswith("sleep 1000000")]
 
 
+@pytest.mark.guest
+def test_ps_takes_the_formats_of_ps(running: Container) -> None:
+    header, row = running("ps", "aux").ok().out.splitlines()
+    assert header.split() == ["USER", "PID", "%CPU", "%MEM", "VSZ", "RSS", "TTY", "STAT", "START", "TIME", "COMMAND"]
+    assert row.split()[0] == "root"
+    assert int(row.split()[4]) >= int(row.split()[5]) > 0
+    assert running("ps", "-o", "comm,state").ok().out.split() == ["COMMAND", "S", "sleep", "S"]
+    done = running("ps", "--forest")
+    assert (done.status, "ps options '--forest' are not supported" in done.err) == (1, True)
+
+
 def test_ps_as_json_gives_pids_of_the_host(running: Container) -> None:
     pids = json.loads(running.runtime("ps", "--format", "json", running.id).ok().out)
     assert running.pid in pids

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from katapy.errors import UsageError
-from katapy.oci.capabilities import CAPABILITIES
+from katapy.oci.capabilities import CAPABILITIES, complaint
 from katapy.oci.ids import check_id
 from katapy.oci.signals import NUMBERS, signal_number
 from katapy.oci.sizes import parse_duration, parse_size
@@ -23,6 +23,13 @@ def test_ids(good: str) -> None:
 def test_bad_ids(bad: str) -> None:
     with pytest.raises(UsageError, match=r"^invalid container ID format$"):
         check_id(bad)
+
+
+def test_capabilities_that_do_not_exist_are_told() -> None:
+    assert complaint(["CAP_KILL", "CAP_FOO", "kill", "CAP_FOO"]) == (
+        "ignoring unknown or unavailable capabilities: [CAP_FOO kill]"
+    )
+    assert complaint(CAPABILITIES) == ""
 
 
 def test_signal_numbers_are_the_kernels() -> None:

@@ -56,6 +56,17 @@ def test_no_arguments_is_an_error_in_runcs_words(request_: dict[str, Any]) -> No
         exec_process(BASE, request_)
 
 
+@pytest.mark.parametrize("entry", ["", "B", "=x"])
+def test_an_environment_variable_has_a_name_and_a_value(entry: str) -> None:
+    with pytest.raises(SpecError, match="invalid environment variable: "):
+        from_flags(env=[entry])
+
+
+def test_the_working_directory_is_absolute() -> None:
+    with pytest.raises(SpecError, match="Cwd must be an absolute path"):
+        from_flags(cwd="tmp")
+
+
 @pytest.mark.parametrize("user", ["root", "1:x", "-1", "4294967296", "²"])
 def test_users_are_numbers(user: str) -> None:
     with pytest.raises(SpecError):

@@ -101,6 +101,17 @@ def test_namespace_paths_of_the_host_do_not_reach_the_guest() -> None:
     assert container(document).namespaces == (("network", "/run/netns/x"), ("ipc", "/proc/1/ns/ipc"))
 
 
+@pytest.mark.parametrize("kind,source", [("user", names.GUEST_SYSFS), ("pid", "sysfs")])
+def test_a_user_namespace_binds_the_sysfs_of_the_pod(kind: str, source: str) -> None:
+    document = spec(
+        namespaces=[{"type": "network"}, {"type": kind}], uidMappings=[{"size": 1}], gidMappings=[{"size": 1}]
+    )
+    document["mounts"] = [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}]
+    (mount,) = guest(document)["mounts"]
+    assert mount["source"] == source
+    assert mount["options"] == (["bind", "ro"] if kind == "user" else ["ro"])
+
+
 def test_only_hooks_of_the_guest_are_passed_on() -> None:
     document = spec()
     document["hooks"] = {"prestart": [{"path": "/bin/a"}], "startContainer": [{"path": "/bin/b"}]}
