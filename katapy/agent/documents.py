@@ -55,4 +55,4 @@ def shared_sources(spec: Mapping[str, Any]) -> list[str]:
 def check_sub_cgroup(path: str) -> None:
     """Raises SpecError unless `path` stays below the container's cgroup; empty is the container's cgroup itself."""
     if path and (os.path.isabs(path) or os.path.normpath(path) != path or path.split("/")[0] in (".", "..")):
-        raise SpecError(f"sub-cgroup {path[:200]!r} is not a relative path below the container's cgroup")
+        raise SpecError(f"unable to create new parent process: {path[:200]} is not a sub cgroup path")

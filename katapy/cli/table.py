@@ -122,7 +122,7 @@ VERBS: dict[str, Verb] = {
             Flag("no-new-privs", BOOL, "the process can't gain privileges"),
             Flag("cap c", LIST, "add a capability"),
             _PRESERVE_FDS,
-            Flag("cgroup", TEXT, "sub-cgroup of the container: [CONTROLLER:]PATH"),
+            Flag("cgroup", TEXT, "sub-cgroup of the container: PATH"),
             Flag("ignore-paused", BOOL, "also in a paused container"),
             Flag("timings", BOOL, "print what took how long on standard error"),
             _PIDFD_SOCKET,

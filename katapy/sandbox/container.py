@@ -13,7 +13,7 @@ from katapy.agent_client.stdio import Descriptors, StdioPump
 from katapy.errors import KatapyError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
-from katapy.sandbox.exec_process import exec_process
+from katapy.sandbox.exec_process import exec_process, sub_cgroup
 from katapy.sandbox.lifecycle import Action, Status, advance
 from katapy.sandbox.plan import ContainerPlan
 from katapy.sandbox.sources import Memory
@@ -221,7 +221,7 @@ class Container:
             container_id=self.id,
             exec_id=exec_id,
             process_json=json.dumps(process).encode(),
-            cgroup=request.get("cgroup") or "",
+            cgroup=sub_cgroup(request.get("cgroup") or ""),
         )
         pump = StdioPump(self._agent, first, attachment.take_stdio())
         try:

@@ -6,7 +6,7 @@ Pure; runs in the supervisor.
 from collections.abc import Mapping
 from typing import Any
 
-from katapy.errors import SpecError
+from katapy.errors import SpecError, Unsupported
 from katapy.sandbox.guest_spec import process_for_guest
 
 Json = dict[str, Any]
@@ -27,6 +27,17 @@ def exec_process(base: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
     if not process.get("args"):
         raise SpecError("process args cannot be empty")
     return process_for_guest(process)
+
+
+def sub_cgroup(path: str) -> str:
+    """runc's --cgroup, which is below the container's cgroup with or without a slash in front; "" for that cgroup
+    itself. The agent checks that it stays below. Raises Unsupported."""
+    controller, separator, _ = path.partition(":")
+    if separator:
+        raise Unsupported(
+            f"--cgroup {controller[:40]}:... is not supported: a guest has cgroup v2, with one path for all"
+        )
+    return path.strip("/")
 
 
 def _from_flags(base: Mapping[str, Any], flags: Mapping[str, Any]) -> Json:

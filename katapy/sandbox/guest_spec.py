@@ -76,8 +76,13 @@ def place_binds(spec_json: bytes, paths: Mapping[int, str]) -> bytes:
 
 
 def process_for_guest(process: Json) -> Json:
-    """A process object without the labels of the host's security modules."""
-    return {k: v for k, v in process.items() if k not in ("apparmorProfile", "selinuxLabel")}
+    """A process object without the labels of the host's security modules, and without HOME if that is empty: runc finds
+    the user's then, crun only where there is none."""
+    guest = {k: v for k, v in process.items() if k not in ("apparmorProfile", "selinuxLabel")}
+    homes = [entry for entry in process.get("env") or [] if entry.startswith("HOME=")]
+    if homes and homes[-1] == "HOME=":
+        guest["env"] = [entry for entry in process["env"] if entry not in homes]
+    return guest
 
 
 def _mount(mount: Json, bind: str | None, userns: bool) -> Json:

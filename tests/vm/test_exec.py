@@ -74,9 +74,11 @@ def test_a_cgroup_below_the_containers(running: Container) -> None:
     running.exec("sh", "-c", made, flags=["--cap", "CAP_SYS_ADMIN"]).ok()
     assert running.exec("cat", "/proc/self/cgroup", flags=["--cgroup", "jobs"]).ok().out == "0::/jobs\n"
     assert running.exec("cat", "/proc/self/cgroup").ok().out == "0::/\n"
+    assert running.exec("cat", "/proc/self/cgroup", flags=["--cgroup", "/jobs"]).ok().out == "0::/jobs\n"
+    assert running.exec("cat", "/proc/self/cgroup", flags=["--cgroup", "/"]).ok().out == "0::/\n"
     refused = running.exec("true", flags=["--cgroup", "../other"])
     assert refused.status == 255
-    assert "not a relative path below the container's cgroup" in refused.err
+    assert "../other is not a sub cgroup path" in refused.err
 
 
 def test_cwd(running: Container) -> None:

@@ -10,7 +10,7 @@ from framework.runtime import Container, Runtime
 
 PROCESS: Spec = {
     "user": {"uid": 1000, "gid": 1001, "additionalGids": [50, 60], "umask": 0o027},
-    "env": [PATH, "GREETING=hello world", "EMPTY="],
+    "env": [PATH, "GREETING=hello world", "EMPTY=", "HOME=/elsewhere", "HOME="],
     "cwd": "/home",
     "noNewPrivileges": True,
     "oomScoreAdj": 250,
@@ -83,7 +83,7 @@ def test_no_new_privileges_and_seccomp(status: dict[str, str]) -> None:
 
 def test_environment(fenced: Container) -> None:
     environment = fenced.sh("tr '\\0' '\\n' </proc/1/environ").splitlines()
-    assert {PATH, "GREETING=hello world", "EMPTY="} <= set(environment)
+    assert {PATH, "GREETING=hello world", "EMPTY=", "HOME=/"} <= set(environment)
 
 
 def test_working_directory(fenced: Container) -> None:

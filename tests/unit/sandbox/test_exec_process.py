@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from katapy.errors import SpecError
-from katapy.sandbox.exec_process import exec_process
+from katapy.errors import SpecError, Unsupported
+from katapy.sandbox.exec_process import exec_process, sub_cgroup
 
 BASE: dict[str, Any] = {
     "args": ["init"],
@@ -54,6 +54,24 @@ def test_a_process_file_is_taken_as_it_stands() -> None:
 def test_no_arguments_is_an_error_in_runcs_words(request_: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="process args cannot be empty"):
         exec_process(BASE, request_)
+
+
+@pytest.mark.parametrize(
+    "env,seen",
+    [(["HOME=/x", "HOME="], []), (["HOME=", "HOME=/x"], ["HOME=", "HOME=/x"]), (["HOMEWARD="], ["HOMEWARD="])],
+)
+def test_an_empty_home_is_none(env: list[str], seen: list[str]) -> None:
+    assert from_flags(env=env)["env"] == [*BASE["env"], *seen]
+
+
+@pytest.mark.parametrize("path,below", [("", ""), ("/", ""), ("/a/b", "a/b"), ("a", "a"), ("..", "..")])
+def test_a_sub_cgroup_is_below_the_containers(path: str, below: str) -> None:
+    assert sub_cgroup(path) == below
+
+
+def test_controllers_of_cgroup_v1_are_refused() -> None:
+    with pytest.raises(Unsupported, match=r"--cgroup cpu:\.\.\. is not supported"):
+        sub_cgroup("cpu:a")
 
 
 @pytest.mark.parametrize("entry", ["", "B", "=x"])
