@@ -20,6 +20,7 @@ from typing import Any
 import grpc.aio
 
 from katapy.agent_client.client import AgentClient
+from katapy.agent_client.newlines import PlainNewlines
 from katapy.agent_client.replies import believed
 from katapy.errors import AgentError, HypervisorError, KatapyError
 from katapy.protocol import agent_pb2 as pb
@@ -72,6 +73,8 @@ class StdioPump:
         self._opened = False
         self._reading = False
         self._broken: set[int] = set()
+        plain = fds.terminal and fds.stdout is not None and not os.isatty(fds.stdout)
+        self._plain = PlainNewlines() if plain else None
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stdout")
         self._task = self._loop.create_task(self._run())
@@ -161,18 +164,23 @@ class StdioPump:
     async def _receive(self, message: pb.StdioOutput) -> None:
         kind = message.WhichOneof("message")
         if kind == "stdout":
-            await self._output(self._fds.stdout, message.stdout)
+            await self._output(self._fds.stdout, self._plain.feed(message.stdout) if self._plain else message.stdout)
         elif kind == "stderr":
             await self._output(self._fds.stderr, message.stderr)
         elif kind == "closed":
-            self._fds.close_output(message.closed.stdout, message.closed.stderr)
+            await self._close_output(message.closed)
         elif kind == "started":
             self._begin(message.started)
         elif kind == "exited" and not self.exited.done():
             self._begin(pb.ExecReply())  # an honest agent has said so before
-            self._fds.close_output(message.also_closed.stdout, message.also_closed.stderr)
+            await self._close_output(message.also_closed)
             self.out_of_memory = message.exited.out_of_memory
             self.exited.set_result(min(message.exited.status, MAX_STATUS))
+
+    async def _close_output(self, ended: pb.CloseOutput) -> None:
+        if ended.stdout and self._plain:
+            await self._output(self._fds.stdout, self._plain.rest())
+        self._fds.close_output(ended.stdout, ended.stderr)
 
     async def _output(self, fd: int | None, data: bytes) -> None:
         """Writes all; a reader that is gone is remembered, the rest is dropped and the guest's end is closed."""

@@ -69,6 +69,11 @@ def test_what_cannot_be_executed_is_status_255_in_words_that_podman_knows(
     assert command[0] in done.err
 
 
+def test_lines_of_a_terminal_in_a_pipe_end_with_a_newline_alone(running: Container) -> None:
+    done = running.exec("sh", "-c", "tty; printf 'a\\rb\\n'", flags=["--tty"])
+    assert done.ok().out == "/dev/pts/0\na\rb\n"
+
+
 def test_a_cgroup_below_the_containers(running: Container) -> None:
     made = "mkdir /tmp/cgroup && mount -t cgroup2 none /tmp/cgroup && mkdir /tmp/cgroup/jobs && umount /tmp/cgroup"
     running.exec("sh", "-c", made, flags=["--cap", "CAP_SYS_ADMIN"]).ok()
