@@ -1,8 +1,24 @@
 """Host cgroups of containers: where stand-ins and supervisor are accounted, and what engines look for. CLI, supervisor.
 
-Limits are set in the guest, not here. Standard library only, and little of it: `delete` imports this.
+Made by katapy itself, or by systemd as a scope. Standard library only, and little of it: `delete` imports this.
 """
 
-from katapy.cgroups.host import Cgroup, join, open_cgroup
+from katapy.cgroups.hierarchies import mounted, relative_path
+from katapy.cgroups.host import Cgroup, join
 
-__all__ = ["Cgroup", "join", "open_cgroup"]
+__all__ = ["Cgroup", "join", "open_cgroup", "reopen"]
+
+
+def open_cgroup(cgroups_path: str, container_id: str, systemd: bool = False) -> Cgroup:
+    """The cgroup that linux.cgroupsPath names, in every hierarchy the host has. Raises SpecError, Unsupported."""
+    if systemd:
+        from katapy.cgroups.scope import Scope
+        from katapy.cgroups.units import parse_unit
+
+        return Scope(mounted(), parse_unit(cgroups_path, container_id))
+    return Cgroup(mounted(), relative_path(cgroups_path, container_id))
+
+
+def reopen(name: str, container_id: str) -> Cgroup:
+    """The one of this name, in whatever process. Raises SpecError."""
+    return open_cgroup(name, container_id, systemd=":" in name and not name.startswith("/"))

@@ -52,11 +52,11 @@ def mounted() -> list[Hierarchy]:
 def relative_path(cgroups_path: str, container_id: str) -> str:
     """linux.cgroupsPath below a hierarchy's top, without a leading slash; an empty one is the container's id.
 
-    Relative paths start at the top as well. Raises SpecError (`..`, NUL), Unsupported (systemd's `slice:prefix:name`).
+    Relative paths start at the top as well. Raises SpecError (`..`, NUL), Unsupported (systemd's form: units.py).
     """
     path = cgroups_path or f"/{container_id}"
     if ":" in path and not path.startswith("/"):
-        raise Unsupported(f"cgroupsPath {path} is in systemd's form, which is not supported: use a path")
+        raise Unsupported(f"cgroupsPath {path} is in systemd's form, which needs --systemd-cgroup")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path or not parts:
         raise SpecError(f"cgroupsPath {path!r} is not a path below the top of a hierarchy", "$.linux.cgroupsPath")

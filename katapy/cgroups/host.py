@@ -12,20 +12,24 @@ import signal
 import time
 from collections.abc import Sequence
 
-from katapy.cgroups.hierarchies import Hierarchy, mounted, relative_path
+from katapy.cgroups.hierarchies import Hierarchy
 from katapy.errors import HostError, errno_text
 
 _MADE = "trusted.katapy"
-_REMOVE_S = 5.0
+REMOVE_S = 5.0
 _RETRY_S = 0.01
 
 
 class Cgroup:
-    """A container's cgroup in all hierarchies. Nothing is touched before `create`."""
+    """A container's cgroup in all hierarchies. Nothing is touched before `create`.
 
-    def __init__(self, hierarchies: list[Hierarchy], path: str) -> None:
+    `path`: below the top of each. `name`: what `reopen` finds it by, in another process.
+    """
+
+    def __init__(self, hierarchies: list[Hierarchy], path: str, name: str = "") -> None:
         self._hierarchies = hierarchies
         self._path = path
+        self.name = name or f"/{path}"
 
     def paths(self) -> tuple[str, ...]:
         """Its directory in every hierarchy."""
@@ -39,10 +43,13 @@ class Cgroup:
         """Makes its directories and their parents; those that exist are used. Raises HostError, leaves nothing then."""
         try:
             for hierarchy in self._hierarchies:
-                _make(hierarchy, self._path)
+                make_directory(hierarchy, self._path)
         except OSError as e:
             self.remove()
             raise HostError(f"can't create cgroup {self._path}: {errno_text(e)}") from e
+
+    def let_go(self) -> None:
+        """All who are to be in it have joined."""
 
     def join(self, pid: int) -> None:
         """Moves a process in, in every hierarchy. Raises HostError."""
@@ -54,12 +61,12 @@ class Cgroup:
     def kill(self) -> None:
         """SIGKILL to every process in the directories that katapy made: what is there belongs to the container."""
         for path in self.paths():
-            if _is_ours(path):
-                for pid in _read(f"{path}/cgroup.procs").split():
+            if is_ours(path):
+                for pid in _processes(path):
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
+                        os.kill(pid, signal.SIGKILL)
 
-    def remove(self, deadline_s: float = _REMOVE_S) -> None:
+    def remove(self, deadline_s: float = REMOVE_S) -> None:
         """Waits until nobody is in it, then removes it, what is below it, and empty parents that katapy made.
 
         Idempotent. A directory that was there before `create` stays. Raises HostError naming the processes that stayed.
@@ -67,19 +74,12 @@ class Cgroup:
         until = time.monotonic() + deadline_s
         for hierarchy in self._hierarchies:
             path = self._path
-            if _is_ours(f"{hierarchy.mountpoint}/{path}"):
+            if is_ours(f"{hierarchy.mountpoint}/{path}"):
                 _remove_tree(f"{hierarchy.mountpoint}/{path}", until)
             while "/" in path:
                 path = path.rpartition("/")[0]
-                if not _is_ours(f"{hierarchy.mountpoint}/{path}") or not _remove_empty(
-                    f"{hierarchy.mountpoint}/{path}"
-                ):
+                if not is_ours(f"{hierarchy.mountpoint}/{path}") or not _remove_empty(f"{hierarchy.mountpoint}/{path}"):
                     break
-
-
-def open_cgroup(cgroups_path: str, container_id: str) -> Cgroup:
-    """The cgroup that linux.cgroupsPath names, in every hierarchy the host has. Raises SpecError, Unsupported."""
-    return Cgroup(mounted(), relative_path(cgroups_path, container_id))
 
 
 def join(procs_files: Sequence[str], pid: int) -> None:
@@ -91,7 +91,13 @@ def join(procs_files: Sequence[str], pid: int) -> None:
             raise OSError(e.errno, e.strerror, name) from e
 
 
-def _make(hierarchy: Hierarchy, path: str) -> None:
+def mark(path: str) -> None:
+    """This directory is katapy's. Raises OSError."""
+    os.setxattr(path, _MADE, b"1")
+
+
+def make_directory(hierarchy: Hierarchy, path: str) -> None:
+    """With its parents; those that are there stay as they are. Raises OSError."""
     place = hierarchy.mountpoint
     for name in path.split("/"):
         parent, place = place, f"{place}/{name}"
@@ -101,7 +107,7 @@ def _make(hierarchy: Hierarchy, path: str) -> None:
             os.mkdir(place, 0o755)
         except FileExistsError:
             continue
-        os.setxattr(place, _MADE, b"1")
+        mark(place)
         if "cpuset" in hierarchy.controllers:
             _inherit_cpuset(parent, place)
 
@@ -124,7 +130,8 @@ def _inherit_cpuset(parent: str, child: str) -> None:
             _write(f"{child}/{name}", _read(f"{parent}/{name}").strip())
 
 
-def _is_ours(path: str) -> bool:
+def is_ours(path: str) -> bool:
+    """Whether katapy has made this directory. Not there: no."""
     try:
         os.getxattr(path, _MADE)
     except OSError:  # gone, or somebody else's
@@ -145,13 +152,23 @@ def _await_empty(path: str, until: float) -> None:
     """Removes `path` as soon as the processes in it have ended."""
     while not _remove_empty(path):
         left = until - time.monotonic()
-        pids = _read(f"{path}/cgroup.procs").split()
+        pids = _processes(path)
         if left <= 0:
-            stayed = " ".join(pids[:10]) or "a process that ended"
+            stayed = " ".join(map(str, pids[:10])) or "a process that ended"
             raise HostError(f"can't remove cgroup {path}: Device or resource busy: {stayed}")
-        if not pids or not _await_exit(int(pids[0]), left):
+        if not pids or not _await_exit(pids[0], left):
             # Ended, but not yet taken off the books by the kernel, which has no event for that in v1.
             select.select([], [], [], min(_RETRY_S, left))
+
+
+def _processes(path: str) -> list[int]:
+    """Nobody in one that is gone: systemd removes what is empty when it likes."""
+    try:
+        return [int(pid) for pid in _read(f"{path}/cgroup.procs").split()]
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ENODEV):
+            return []
+        raise
 
 
 def _await_exit(pid: int, seconds: float) -> bool:

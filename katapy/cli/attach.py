@@ -66,7 +66,7 @@ def write_pid_file(path: str, pid: int) -> None:
 
 def cgroup_of(state: "store.State") -> tuple[str, ...]:
     """The cgroup.procs files that a stand-in of this container writes itself into."""
-    return cgroups.open_cgroup(state.cgroup, state.id).procs_files()
+    return cgroups.reopen(state.cgroup, state.id).procs_files()
 
 
 def publish_pid(pid_file: str) -> "Callable[[int], None]":

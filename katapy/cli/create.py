@@ -5,8 +5,5 @@ from katapy.cli.parse import Args
 
 
 def run(args: Args) -> int:
-    options = creation.CreateOptions(
-        args.root, args.id, args.bundle, args.config, args.console_socket, detach=True, warn=args.log.warning
-    )
-    creation.create(options, attach.publish_pid(args.pid_file))
+    creation.create(creation.options_of(args, detach=True), attach.publish_pid(args.pid_file))
     return 0

@@ -16,6 +16,7 @@ import msgspec
 
 from katapy import cgroups, config
 from katapy.cli import attach, places, terminal
+from katapy.cli.parse import Args
 from katapy.errors import KatapyError
 from katapy.network import leftovers
 from katapy.oci import capabilities
@@ -29,8 +30,9 @@ _INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class CreateOptions:
-    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d). `warn`: takes
-    what is left out, and what could not be cleaned up."""
+    """Of the command line. `detach`: whether the caller goes on without the container (create, run -d).
+    `systemd_cgroup`: its cgroup is a scope of systemd's. `warn`: takes what is left out, and what could not be cleaned
+    up."""
 
     root: str
     id: str
@@ -38,7 +40,22 @@ class CreateOptions:
     config: str
     console_socket: str
     detach: bool
+    systemd_cgroup: bool
     warn: Callable[[str], None]
+
+
+def options_of(args: Args, detach: bool) -> CreateOptions:
+    """As `create` and `run` are given them."""
+    return CreateOptions(
+        root=args.root,
+        id=args.id,
+        bundle=args.bundle,
+        config=args.config,
+        console_socket=args.console_socket,
+        detach=detach,
+        systemd_cgroup=args.systemd_cgroup or args.cgroup_manager == "systemd",
+        warn=args.log.warning,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +86,16 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     place = places.choose(options.root, options.id, bundle, conf, origin)
     container = place.container
     terminal.check_console_socket(options.console_socket, container.terminal, options.detach)
+    cgroup = cgroups.open_cgroup(container.cgroups_path, options.id, options.systemd_cgroup)
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
-        undo.callback(store.remove, options.root, options.id)
+        if not conf.debug.keep:
+            undo.callback(store.remove, options.root, options.id)
         undo.callback(leftovers.remove, f"{directory}/{store.NETWORK}", options.warn)
         os.mkdir(f"{directory}/{store.PROC_VIEW}", 0o700)
         undo.enter_context(signals_as_errors())
-        state = _first_state(options, container, place.sandbox_id)
+        state = _first_state(options, container, place.sandbox_id, cgroup.name)
         store.save(options.root, state)  # before the cgroup: should this be killed, `delete --force` knows of it
-        cgroup = cgroups.open_cgroup(container.cgroups_path, options.id)
         undo.callback(cgroup.remove)
         cgroup.create()
         supervisor = place.open(cgroup.procs_files(), undo)
@@ -90,6 +108,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
             container, cgroup.procs_files(), slave, place.mounts, f"{directory}/{store.PROC_VIEW}"
         )
         undo.callback(attach.end_standin, standin)
+        cgroup.let_go()
         wanted = bundle.raw.get("hooks") or {}
         _run_hooks(wanted, state, container, standin.pid, undo)
         hooks.keep(directory, wanted)
@@ -132,7 +151,7 @@ def default_signals() -> None:
         signal.signal(signum, signal.SIG_DFL)
 
 
-def _first_state(options: CreateOptions, container: plan.ContainerPlan, sandbox_id: str) -> store.State:
+def _first_state(options: CreateOptions, container: plan.ContainerPlan, sandbox_id: str, cgroup: str) -> store.State:
     return store.State(
         id=options.id,
         sandbox=sandbox_id,
@@ -142,7 +161,7 @@ def _first_state(options: CreateOptions, container: plan.ContainerPlan, sandbox_
         owner_uid=os.geteuid(),
         annotations=dict(container.annotations),
         oci_version=container.oci_version,
-        cgroup=container.cgroups_path,
+        cgroup=cgroup,
     )
 
 

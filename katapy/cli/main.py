@@ -75,9 +75,7 @@ def _check_globals(args: Args) -> None:
     if args.rootless in ("true", "True", "1"):
         raise Unsupported("rootless containers are not supported: run katapy as root with --rootless=false or auto")
     if args.cgroup_manager not in ("cgroupfs", "systemd"):
-        raise Unsupported(f"--cgroup-manager {args.cgroup_manager} is not supported: use cgroupfs")
-    if (args.systemd_cgroup or args.cgroup_manager == "systemd") and args.verb in ("create", "run"):
-        raise Unsupported("--systemd-cgroup is not supported: configure the engine to use cgroupfs")
+        raise Unsupported(f"--cgroup-manager {args.cgroup_manager} is not supported: use cgroupfs or systemd")
     args.root = os.path.abspath(args.root or "/run/katapy")
     if args.root == "/":
         raise UsageError("the root directory of the host can't be --root: name a folder of its own")

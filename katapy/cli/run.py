@@ -9,10 +9,7 @@ from katapy.errors import KatapyError
 
 
 def run(args: Args) -> int:
-    options = creation.CreateOptions(
-        args.root, args.id, args.bundle, args.config, args.console_socket, detach=args.detach, warn=args.log.warning
-    )
-    created = creation.create(options, attach.publish_pid(args.pid_file))
+    created = creation.create(creation.options_of(args, args.detach), attach.publish_pid(args.pid_file))
     if args.detach:
         _start(args)
         return 0

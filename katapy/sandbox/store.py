@@ -48,7 +48,7 @@ class State:
 
     sandbox: id of the container whose supervisor serves this one. created: RFC 3339 with nanoseconds, UTC. pid: the
     stand-in's, 0 when stopped. supervisor_start: field 22 of /proc/<supervisor_pid>/stat (clock ticks since boot).
-    cgroup: the spec's cgroupsPath.
+    cgroup: by its name (cgroups.reopen).
     """
 
     __slots__ = tuple(_FIELDS)

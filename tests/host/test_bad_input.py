@@ -145,6 +145,18 @@ def test_specs(runtime: Runtime, bundle: BundleMaker, edit: Callable[[Spec], Non
     refused(runtime, runtime("create", "--bundle", made.save().path, "x"), words)
 
 
+@pytest.mark.parametrize("path, words", [("/a/b", "slice:prefix:name"), ("a:b:c", "not the name of a slice")])
+def test_paths_that_name_no_unit_of_systemd(runtime: Runtime, bundle: BundleMaker, path: str, words: str) -> None:
+    made = bundle(cgroup=path).path
+    refused(runtime, runtime("--systemd-cgroup", "create", "--bundle", made, "x"), words)
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs here: tests/kvm/test_cgroups.py")
+def test_a_host_without_systemd(runtime: Runtime, bundle: BundleMaker) -> None:
+    made = bundle(cgroup="system.slice:a:b").path
+    refused(runtime, runtime("--systemd-cgroup", "create", "--bundle", made, "x"), "is this host run by systemd?")
+
+
 def test_a_root_that_is_a_link(runtime: Runtime, bundle: BundleMaker) -> None:
     made = bundle()
     (made.path / "link").symlink_to("/etc")
@@ -191,3 +203,17 @@ def test_the_log_gets_one_json_object(runtime: Runtime, tmp_path: Path) -> None:
     record = json.loads(log.read_text())
     assert record["level"] == "error"
     assert record["msg"] == "katapy create failed: chdir /nosuch: no such file or directory"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_a_failed_create_leaves(
+    runtime: Runtime, bundle: BundleMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    """Nothing, or its folder for who wants to read the logs: then its id is taken until it is deleted."""
+    (tmp_path / "katapy.yaml").write_text(f"image: {{dir: /nosuch}}\ndebug: {{keep: {str(keep).lower()}}}\n")
+    monkeypatch.setenv("KATAPY_CONFIG", str(tmp_path / "katapy.yaml"))
+    done = runtime("create", "--bundle", bundle().path, "x")
+    assert "no usable guest image in /nosuch" in done.err
+    assert runtime.ids() == (["x"] if keep else [])
+    if keep:
+        runtime("delete", "x").ok()

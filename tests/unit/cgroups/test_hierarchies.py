@@ -51,8 +51,8 @@ def test_paths_that_lead_out_are_refused(path: str) -> None:
         relative_path(path, "web")
 
 
-def test_systemd_form_is_refused() -> None:
-    with pytest.raises(Unsupported, match="systemd's form"):
+def test_systemd_form_needs_its_driver() -> None:
+    with pytest.raises(Unsupported, match="needs --systemd-cgroup"):
         relative_path("system.slice:katapy:web", "web")
 
 

@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).parents[3]
 FORBIDDEN = {
     "argparse", "asyncio", "collections", "dataclasses", "datetime", "enum", "functools", "grpc", "importlib",
     "inspect", "json", "logging", "msgspec", "pathlib", "re", "shutil", "signal", "socket", "subprocess", "tempfile",
-    "threading", "typing", "yaml",
+    "jeepney", "threading", "typing", "yaml",
 }  # fmt: skip
 PROGRAM = """
 import sys

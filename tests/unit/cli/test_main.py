@@ -50,9 +50,9 @@ def message(stderr: str) -> str:
             "rootless containers are not supported: run katapy as root with --rootless=false or auto",
         ),
         (
-            "--systemd-cgroup create c1",
+            "--cgroup-manager disabled create c1",
             1,
-            "katapy create failed: --systemd-cgroup is not supported: configure the engine to use cgroupfs",
+            "katapy create failed: --cgroup-manager disabled is not supported: use cgroupfs or systemd",
         ),
         ("--log-format yaml list", 1, "invalid log-format: yaml"),
         ("--log /nosuch/l list", 1, "open /nosuch/l: no such file or directory"),
