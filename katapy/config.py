@@ -140,6 +140,8 @@ def _value(kind: Any, value: object, name: str, key: str, minimum: float | None)
     if isinstance(kind, type) and is_dataclass(kind):
         return _build(kind, {} if value is None else value, name, key + ".")
     if get_origin(kind) is Literal:
+        if isinstance(value, bool):
+            value = "on" if value else "off"  # what YAML takes for a boolean
         if value not in get_args(kind):
             raise ConfigError(f"{name}: {key}: expected one of {', '.join(get_args(kind))}, found {_found(value)}")
         return value

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -35,7 +36,8 @@ LAUNCHER = Path(sys.executable).with_name("katapy")
 def main() -> int:
     options = _options()
     processes.become_subreaper()  # the stand-ins' parent, as conmon is
-    report = Report(_host(options.katapy))
+    host = _host(options.katapy)
+    report = Report(host, _machines(host))
     with tempfile.TemporaryDirectory(prefix="katapy-bench-") as name:
         folder = Path(name)
         katapy = Runtime(options.katapy, folder / "katapy", f"bench{os.getpid()}")
@@ -73,7 +75,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _host(katapy: Path) -> dict[str, object]:
+def _host(katapy: Path) -> dict[str, Any]:
     """What the figures depend on."""
     version = measure.output([str(katapy), "env", "--json"])
     return {
@@ -82,6 +84,15 @@ def _host(katapy: Path) -> dict[str, object]:
         "load at the start": os.getloadavg()[0],
         "katapy": json.loads(version),
     }
+
+
+def _machines(host: dict[str, Any]) -> str:
+    """What runs the machines, in a line."""
+    machine = host["katapy"]["machine"]
+    if "error" in machine:
+        raise SystemExit(f"nothing can be measured on this host: {machine['error']}")
+    how = f"{machine['accelerator']}, the agent over {machine['transport']}, files over {machine['share']}"
+    return f"machines: {how}, QEMU {machine['qemu_version']}; {host['cpus']} CPUs, Linux {host['kernel']}"
 
 
 def _measure_all(report: Report, katapy: Runtime, runc: Runtime | None, folder: Path, runs: int) -> None:

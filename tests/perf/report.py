@@ -3,6 +3,7 @@
 import os
 import statistics
 from dataclasses import dataclass, field
+from typing import Any
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -65,10 +66,11 @@ BUDGETS = (
 
 
 class Report:
-    """Everything measured in one run. `host` is what the figures depend on."""
+    """Everything measured in one run. `host` is what the figures depend on, `machines` the most important of it."""
 
-    def __init__(self, host: dict[str, object]) -> None:
+    def __init__(self, host: dict[str, Any], machines: str) -> None:
         self.host = host
+        self.machines = machines
         self._series: dict[tuple[str, str], Series] = {}
 
     def series(self, who: str, what: str, unit: str) -> Series:
@@ -93,7 +95,7 @@ class Report:
             lines.append(f"| {what} | {unit} | {cells} |")
         lines += ["", "| budget | figure | |", "|---|---|---|"]
         lines += [f"| {text} | {value:.2f} | {'kept' if ok else '**missed**'} |" for text, value, ok in self.budgets()]
-        return "\n".join(lines) + "\n"
+        return "\n".join((*lines, "", self.machines)) + "\n"
 
     def table(self) -> str:
         lines = [f"{'':<12} {'':<34} {'median':>10} {'min':>10} {'p90':>10}      n"]
@@ -102,6 +104,7 @@ class Report:
             lines.append(f"{s.who:<12} {s.what:<34} {figures} {s.unit:<5} {len(s.values)}")
         lines += ["", "budgets of the design (medians of this run):"]
         lines += [f"  {'kept  ' if ok else 'MISSED'} {value:8.2f}  {text}" for text, value, ok in self.budgets()]
+        lines += ["", self.machines]
         return "\n".join(lines)
 
     def budgets(self) -> list[tuple[str, float, bool]]:

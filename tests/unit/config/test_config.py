@@ -81,6 +81,11 @@ def test_errors_name_file_key_and_reason(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_off_is_a_word() -> None:
+    """To YAML it is a boolean."""
+    assert config.parse(b"factory: {templates: off}", "f").factory.templates == "off"
+
+
 @given(st.binary() | st.text().map(str.encode))
 def test_garbage_is_a_config_error(text: bytes) -> None:
     try:

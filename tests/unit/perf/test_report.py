@@ -8,7 +8,7 @@ from perf.report import Report
 
 
 def report() -> Report:
-    made = Report({})
+    made = Report({}, "machines: tcg")
     for name, seconds in (("cold", 10.0), ("template", 0.5)):
         made.series(name, "first answer", "s").add(seconds)
         made.series(name, "run to exit", "s").add(seconds + 1)
@@ -22,6 +22,7 @@ def test_a_column_for_each_and_the_budgets() -> None:
     assert lines[0] == "| median | | cold | template |"
     assert "| first answer | s | 10 | 0.5 |" in lines
     assert "| first answer: template <= 0.10 x cold | 0.05 | kept |" in lines
+    assert lines[-1] == report().table().splitlines()[-1] == "machines: tcg"
 
 
 def test_plots_are_svg() -> None:
