@@ -66,10 +66,10 @@ class Relay:
 
     async def close(self) -> None:
         """Ends every connection. Idempotent."""
-        self._listener.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listener.close()  # not while the loop watches it
 
 
 async def join(one: socket.socket, other: socket.socket) -> None:

@@ -4,6 +4,7 @@ Supervisor only. Bounded: that many connections at a time, the next ones are res
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Coroutine
@@ -25,18 +26,21 @@ class Forwarder:
         self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
         for listener in loopback.listeners:
-            self._spawn(self._accept(listener))
+            self._spawn(self._accept(listener), listener)
 
     def close(self) -> None:
-        """Ends every connection. Idempotent."""
+        """Ends every connection, and then the listeners. Idempotent."""
         for task in list(self._tasks):
             task.cancel()
-        self._loopback.close()
+        self._loopback.table.close()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], used: socket.socket) -> None:
+        """`used` is closed after `work`. Not before: the loop still watches it, and a descriptor that gets its number
+        would never be heard of (selectors.modify leaves epoll alone where the events are the same)."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: used.close())
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -48,12 +52,11 @@ class Forwarder:
                 connection.close()
             else:
                 self._connections += 1
-                self._spawn(self._carry(connection))
+                self._spawn(self._carry(connection), connection)
 
     async def _carry(self, connection: socket.socket) -> None:
         try:
-            await carry(self._agent, connection, *original_destination(connection))
-        except OSError:  # it was closed before anybody asked where it was to go
-            connection.close()
+            with contextlib.suppress(OSError):  # it was closed before anybody asked where it was to go
+                await carry(self._agent, connection, *original_destination(connection))
         finally:
             self._connections -= 1

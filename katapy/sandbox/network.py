@@ -99,8 +99,10 @@ class PodNetwork:
 
     def close(self) -> None:
         """Leaves nothing in the namespace; the machine has ended. Idempotent."""
-        if self._watching is not None:
+        if self._watching is not None and self._namespace is not None:
+            asyncio.get_running_loop().remove_reader(self._namespace.changes_fd())  # before it is closed
             self._watching.cancel()
+            self._watching = None
         if self._forwarder is not None:
             self._forwarder.close()
         if self._namespace is not None:
@@ -168,19 +170,15 @@ class PodNetwork:
         return self._namespace
 
     async def _watch(self, namespace: PodNamespace) -> None:
-        """Until it is cancelled."""
+        """Until it is cancelled; `close` takes the reader away."""
         changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(namespace.changes_fd(), changed.set)
-        try:
-            while True:
-                await changed.wait()
-                await asyncio.sleep(_SETTLE_S)
-                namespace.forget_changes()
-                changed.clear()
-                await self._update_or_warn()
-        finally:
-            loop.remove_reader(namespace.changes_fd())
+        asyncio.get_running_loop().add_reader(namespace.changes_fd(), changed.set)
+        while True:
+            await changed.wait()
+            await asyncio.sleep(_SETTLE_S)
+            namespace.forget_changes()
+            changed.clear()
+            await self._update_or_warn()
 
     async def _update_or_warn(self) -> None:
         try:

@@ -31,6 +31,8 @@ class PodmanPod:
     def states(self) -> dict[str, str]:
         """Name -> state of its containers, the infra container too."""
         document = json.loads(self("inspect"))
+        if isinstance(document, list):  # since Podman 5
+            (document,) = document
         return {c["Name"]: c["State"] for c in document["Containers"]}
 
 

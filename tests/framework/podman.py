@@ -46,7 +46,11 @@ class Podman:
         program = launcher(folder / "bin" / runtime.name, runtime)
         text = config.replace(INSTALLED, str(program)).replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1)
         (folder / "containers.conf").write_text(text if guest else text + _LIMITS_OF_HOST_RUNTIMES)
-        self._env = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
+        self._environment = {
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",  # of Podman 5, on stderr, beside what the container says
+        }
+        self._env = os.environ | self._environment
         self._runtime_flag = runtime.name if guest else str(program)
         self._import_image()
 
@@ -69,8 +73,7 @@ class Podman:
 
     def terminal(self, *args: Arg) -> tuple["subprocess.Popen[bytes]", Terminal]:
         """Starts a command in a terminal. The caller owns both."""
-        environment = f"CONTAINERS_CONF={self.folder / 'containers.conf'}"
-        return spawn(["env", environment, *self.argv(*args)])
+        return spawn(["env", *(f"{name}={value}" for name, value in self._environment.items()), *self.argv(*args)])
 
     def create_flags(self, network: str | None = "none") -> tuple[str, ...]:
         """What `run` and `create` get besides the test's own flags."""
