@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from framework.leaks import Scope
 from framework.network import Namespace, add_addresses
+from framework.wait import wait_for
 
 from katapy.errors import HostError
 from katapy.linux import namespaces
@@ -24,6 +25,8 @@ def namespace(scope: Scope, no_leaks: None) -> Iterator[Namespace]:
     made.ip("link", "add", "br7", "type", "bridge")
     made.ip("link", "set", "br7", "up")
     add_addresses(made, "br7", ["10.77.0.2/24", "fd77::2/64"])
+    # A worker of the kernel's puts it to use, even without duplicate detection.
+    wait_for("the IPv6 address is in use", lambda: "local fd77::2 " in made.ip("-6", "route", "show", "table", "local"))
     yield made
     made.close()
 
