@@ -182,7 +182,7 @@ class Containers:
             raise AlreadyExists(f"process {exec_id!r} exists in container {container.id}")
         if container.state is State.STOPPED:
             raise WrongStatus("cannot exec in a stopped container")
-        if container.state is State.PAUSED:
+        if container.state in (State.PAUSED, State.PAUSED_CREATED):
             raise WrongStatus("cannot exec in a paused container")
         container.forget_execs(FINISHED_EXECS)
         container.launching.add(exec_id)

@@ -1,7 +1,8 @@
 """What may happen to a container, and what it is then: one table. Runs in the agent.
 
 creating --created--> created --started--> running --paused--> paused --resumed--> running
-and from each of the last three --exited--> stopped. A missing key is the error.
+created --paused--> paused before its start --resumed--> created
+and from each but the first --exited--> stopped. A missing key is the error.
 """
 
 from enum import StrEnum
@@ -14,6 +15,7 @@ class State(StrEnum):
     CREATED = "created"
     RUNNING = "running"
     PAUSED = "paused"
+    PAUSED_CREATED = "paused before its start"
     STOPPED = "stopped"
 
 
@@ -28,16 +30,20 @@ class Event(StrEnum):
 TRANSITIONS = {
     (State.CREATING, Event.CREATED): State.CREATED,
     (State.CREATED, Event.STARTED): State.RUNNING,
+    (State.CREATED, Event.PAUSED): State.PAUSED_CREATED,
     (State.CREATED, Event.EXITED): State.STOPPED,
     (State.RUNNING, Event.PAUSED): State.PAUSED,
     (State.RUNNING, Event.EXITED): State.STOPPED,
     (State.PAUSED, Event.RESUMED): State.RUNNING,
     (State.PAUSED, Event.EXITED): State.STOPPED,
+    (State.PAUSED_CREATED, Event.RESUMED): State.CREATED,
+    (State.PAUSED_CREATED, Event.EXITED): State.STOPPED,
 }
 
 REFUSALS = {
     (State.RUNNING, Event.STARTED): "cannot start an already running container",
     (State.PAUSED, Event.STARTED): "cannot start a container in the paused state",
+    (State.PAUSED_CREATED, Event.STARTED): "cannot start a container in the paused state",
     (State.STOPPED, Event.STARTED): "cannot start a container that has stopped",
     (State.RUNNING, Event.RESUMED): "container not paused",
 }

@@ -26,7 +26,8 @@ def run(args: Args) -> int:
         write_output(quickjson.dumps(pids) + "\n")
     else:
         found = rows(shown, [p for p in processes if isinstance(p, dict)], time.time())
-        write_output(columns([[c.header for c in shown], *found], [c.right for c in shown]))
+        lines = [[c.header for c in shown], *found]
+        write_output(columns(lines, [c.right for c in shown], [c.width for c in shown]))
     return 0
 
 

@@ -19,17 +19,20 @@ _LETTERS = frozenset("eAadxwfu")
 
 
 class Column:
-    """`value(process, now)`; `right`: aligned to the right."""
+    """`value(process, now)`; `right`: aligned to the right; `width`: at least, as procps has it."""
 
-    __slots__ = ("header", "right", "value")
+    __slots__ = ("header", "right", "value", "width")
 
-    def __init__(self, header: str, value: "Callable[[Process, float], str]", right: bool = False) -> None:
+    def __init__(
+        self, header: str, value: "Callable[[Process, float], str]", right: bool = False, width: int = 0
+    ) -> None:
         self.header = header
         self.value = value
         self.right = right
+        self.width = width
 
     def named(self, header: str) -> "Column":
-        return Column(header, self.value, self.right)
+        return Column(header, self.value, self.right, self.width)
 
 
 def number(process: "Process", key: str) -> float:
@@ -88,23 +91,23 @@ def _name_of_state(process: "Process", now: float) -> str:
     return str(process.get("state") or "?")
 
 
-_PID = Column("PID", _text("pid"), True)
-_TTY = Column("TTY", lambda process, now: str(process.get("tty") or "?"))
-_TIME = Column("TIME", _cpu_time, True)
+_PID = Column("PID", _text("pid"), True, 7)
+_TTY = Column("TTY", lambda process, now: str(process.get("tty") or "?"), width=8)
+_TIME = Column("TIME", _cpu_time, True, 8)
 _COMMAND = Column("COMMAND", _text("command"))
-_STAT = Column("STAT", _name_of_state)
-_USER = Column("USER", _user)
-_VSZ = Column("VSZ", _kib("virtual_bytes"), True)
-_RSS = Column("RSS", _kib("resident_bytes"), True)
+_STAT = Column("STAT", _name_of_state, width=4)
+_USER = Column("USER", _user, width=8)
+_VSZ = Column("VSZ", _kib("virtual_bytes"), True, 6)
+_RSS = Column("RSS", _kib("resident_bytes"), True, 5)
 _CPU = Column("%CPU", lambda process, now: f"{_cpu_percent(process, now):.1f}", True)
 _MEM = Column("%MEM", lambda process, now: f"{min(100.0, 100 * number(process, 'resident_share')):.1f}", True)
-_PPID = Column("PPID", _text("ppid"), True)
-_C = Column("C", lambda process, now: str(int(min(99.0, _cpu_percent(process, now)))), True)
+_PPID = Column("PPID", _text("ppid"), True, 7)
+_C = Column("C", lambda process, now: str(int(min(99.0, _cpu_percent(process, now)))), True, 2)
 
 SHORT = (_PID, _TTY, _TIME, Column("CMD", _text("name")))
-FULL = (_USER.named("UID"), _PID, _PPID, _C, Column("STIME", _started), _TTY, _TIME, _COMMAND.named("CMD"))
-BSD = (_PID, _TTY, _STAT, Column("TIME", _short_cpu_time, True), _COMMAND)
-BSD_USER = (_USER, _PID, _CPU, _MEM, _VSZ, _RSS, _TTY, _STAT, Column("START", _started), *BSD[3:])
+FULL = (_USER.named("UID"), _PID, _PPID, _C, Column("STIME", _started, width=5), _TTY, _TIME, _COMMAND.named("CMD"))
+BSD = (_PID, _TTY, _STAT, Column("TIME", _short_cpu_time, True, 6), _COMMAND)
+BSD_USER = (_USER, _PID, _CPU, _MEM, _VSZ, _RSS, _TTY, _STAT, Column("START", _started, width=5), *BSD[3:])
 
 _BY_NAME = {
     **dict.fromkeys(("args", "command"), _COMMAND),

@@ -17,10 +17,11 @@ def table(rows: "Sequence[Sequence[str]]") -> str:
     )
 
 
-def columns(rows: "Sequence[Sequence[str]]", right: "Sequence[bool]") -> str:
-    """As ps prints: one space between columns; `right` says of each whether it is aligned to the right."""
+def columns(rows: "Sequence[Sequence[str]]", right: "Sequence[bool]", least: "Sequence[int]") -> str:
+    """As ps prints: one space between columns; of each, whether it is aligned to the right, and how wide it is at
+    least."""
     clean = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]))]
+    widths = [max(width, *(len(row[i]) for row in clean)) for i, width in enumerate(least)]
     if not right[-1]:
         widths[-1] = 0  # no blanks at the end of lines
     return "".join(

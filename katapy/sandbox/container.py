@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.stdio import Descriptors, StdioPump
-from katapy.errors import KatapyError, WrongStatus
+from katapy.errors import KatapyError, SpecError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.exec_process import exec_process, sub_cgroup
@@ -164,6 +164,8 @@ class Container:
 
     async def start(self) -> None:
         advance(self.id, self.status, Action.START)
+        if not self.plan.process:  # runtime-spec: it may be missing at create, not at start
+            raise SpecError("process property must not be empty: there is nothing to start")
         await self._agent.start(self.id)
         self._started = True
         if self.status is Status.CREATED:  # it may have run and ended while the answer was on its way

@@ -62,6 +62,15 @@ WRONG = [
 ]
 
 
+def test_before_its_start_it_can_be_paused_and_resumed(reach: Reach) -> None:
+    container = reach("created")
+    container("pause").ok()
+    assert container.status == "paused"
+    assert "cannot start a container in the paused state" in container("start").err
+    container("resume").ok()
+    assert container.status == "created"
+
+
 @pytest.mark.parametrize("status, call, message", WRONG, ids=lambda v: v if isinstance(v, str) else "-".join(v))
 def test_a_verb_that_does_not_fit_the_status(reach: Reach, status: str, call: tuple[str, ...], message: str) -> None:
     container = reach(status)
@@ -95,6 +104,16 @@ def test_a_container_that_is_not_there(module_runtime: Runtime, verb: str) -> No
 def test_delete_by_force_of_what_is_not_there_is_silent(module_runtime: Runtime) -> None:
     done = module_runtime("delete", "--force", "nosuch")
     assert (done.status, done.out, done.err) == (0, "", "")
+
+
+def test_without_a_process_it_is_created_but_not_started(runtime: Runtime, bundle: BundleMaker) -> None:
+    made = bundle()
+    del made.spec["process"]
+    container = runtime.create(made.save())
+    done = container("start")
+    assert (done.status, "process property must not be empty" in done.err) == (1, True)
+    assert container.status == "created"
+    container("delete", "--force").ok()
 
 
 def test_from_create_to_delete(runtime: Runtime, bundle: BundleMaker) -> None:

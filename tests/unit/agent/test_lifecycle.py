@@ -27,6 +27,7 @@ def test_nothing_leads_out_of_stopped() -> None:
         (State.RUNNING, Event.STARTED, "cannot start an already running container"),
         (State.STOPPED, Event.STARTED, "cannot start a container that has stopped"),
         (State.PAUSED, Event.PAUSED, "container not running"),
+        (State.PAUSED_CREATED, Event.STARTED, "cannot start a container in the paused state"),
         (State.RUNNING, Event.RESUMED, "container not paused"),
     ],
 )

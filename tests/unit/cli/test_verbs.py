@@ -221,17 +221,17 @@ def test_ps(katapy: Katapy, make: Make, supervise: Supervise, monkeypatch: pytes
     )
     assert katapy("ps", "--format", "json", "c1").out == "[4242,4343]\n"
     assert katapy("ps", "c1", "-ef").out == (
-        "UID    PID PPID C STIME TTY     TIME CMD\n"
-        "root     7    1 0 Jan01 ?   01:01:01 sh -c 'evil?[2J'\n"
-        "root 12345    1 0 Jan01 ?   01:01:01 sh -c 'evil?[2J'\n"
+        "UID          PID    PPID  C STIME TTY          TIME CMD\n"
+        "root           7       1  0 Jan01 ?        01:01:01 sh -c 'evil?[2J'\n"
+        "root       12345       1  0 Jan01 ?        01:01:01 sh -c 'evil?[2J'\n"
     )
 
 
 def test_ps_of_a_stopped_one(katapy: Katapy, make: Make) -> None:
     make(status="stopped")
-    assert katapy("ps", "c1").out == "UID PID PPID C STIME TTY TIME CMD\n"
+    assert katapy("ps", "c1").out == "UID          PID    PPID  C STIME TTY          TIME CMD\n"
     assert katapy("ps", "-f", "json", "c1").out == "[]\n"
-    assert katapy("ps", "c1", "-o", "pid").out == "PID\n"
+    assert katapy("ps", "c1", "-o", "pid").out == "    PID\n"
     assert "ps options '--forest' are not supported" in katapy("ps", "c1", "--forest").err
     assert "invalid format option" in katapy("ps", "-f", "yaml", "c1").err
 
