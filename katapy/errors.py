@@ -81,6 +81,10 @@ class Timeout(KatapyError):
         super().__init__(message if seconds is None else f"timed out after {seconds:g} s: {message}")
 
 
+class Interrupted(KatapyError):
+    """Somebody has ended this call: that says nothing about what it was doing."""
+
+
 def errno_text(e: OSError) -> str:
     """What the kernel's error number means, fit for the end of a message: "no such file or directory"."""
     text = os.strerror(e.errno) if e.errno else str(e)

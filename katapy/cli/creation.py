@@ -17,7 +17,7 @@ import msgspec
 from katapy import cgroups, config
 from katapy.cli import attach, places, terminal
 from katapy.cli.parse import Args
-from katapy.errors import KatapyError
+from katapy.errors import Interrupted
 from katapy.network import leftovers
 from katapy.oci import capabilities
 from katapy.oci.ids import check_id
@@ -132,11 +132,11 @@ def _capabilities(process: Process | None) -> list[str]:
 
 @contextlib.contextmanager
 def signals_as_errors() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KatapyError in the block, so that what was begun is taken back."""
+    """SIGTERM and SIGHUP raise Interrupted in the block, so that what was begun is taken back."""
 
     def interrupted(signum: int, _: object) -> None:
         default_signals()
-        raise KatapyError(f"interrupted by {signal.Signals(signum).name}")
+        raise Interrupted(f"interrupted by {signal.Signals(signum).name}")
 
     for signum in _INTERRUPTS:
         signal.signal(signum, interrupted)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from katapy.errors import KatapyError
+from katapy.errors import Interrupted, KatapyError
 from katapy.factory.blueprint import Blueprint, files, is_stale
 from katapy.factory.store import Store
 from katapy.hypervisor.vm import Driver
@@ -30,13 +30,18 @@ class Obtained:
 
 
 def obtain(store: Store, blueprint: Blueprint, driver: Driver, keep: int, deadline_s: float, say: Say) -> Obtained:
-    """Never raises for want of a template: there is always the cold boot. `say` is told when it takes long."""
+    """Never raises for want of a template: there is always the cold boot. `say` is told when it takes long.
+
+    Raises Interrupted.
+    """
     try:
         if (found := store.find(blueprint.key)) is not None:
             return Obtained(found)
         if (reason := store.failure(blueprint.key)) is not None:
             return Obtained("", f"no template, so a cold boot: making it failed a short while ago: {reason}")
         return Obtained(make(store, blueprint, driver, keep, deadline_s, say))
+    except Interrupted:
+        raise
     except KatapyError as e:
         return Obtained("", f"no template, so a cold boot: {e}")
 
@@ -61,9 +66,10 @@ def make(store: Store, blueprint: Blueprint, driver: Driver, keep: int, deadline
                     driver.save(blueprint.spec, state, folder, line, deadline_s)
                 finally:
                     _clear(state)
+        except Interrupted:
+            raise
         except KatapyError as e:
-            if not str(e).startswith("interrupted"):  # the caller was ended: that says nothing about templates
-                store.mark_failed(key, str(e))
+            store.mark_failed(key, str(e))
             raise
         say(f"the template took {time.monotonic() - begun:.1f} s")
     return f"{store.directory}/{key}"

@@ -1,7 +1,7 @@
 """Templates on disk: found, locked, published, thrown away, collected. CLI and supervisor.
 
     <directory>/<key>/              a template, whole since its rename: memory, state, template.json; mtime: last use
-    <directory>/<key>.lock          held (flock) by whoever makes it; the kernel gives it back when he dies
+    <directory>/<key>.lock          held (flock) by whoever makes it, who takes it away; given back when he dies
     <directory>/<key>.failed        JSON {"reason"}: why it could not be made; younger than RETRY_S, nobody tries again
     <directory>/<key>.broken        its clone did not live; a second one within RETRY_S counts as failed
     <directory>/.new-<key>-<pid>/   one that is being made, or whose maker was killed
@@ -58,19 +58,15 @@ class Store:
     @contextlib.contextmanager
     def lock(self, key: str, deadline_s: float) -> Iterator[None]:
         """Held by one maker at a time. Raises Timeout if somebody else takes longer than that, HostError."""
+        path, until = f"{self.directory}/{key}.lock", time.monotonic() + deadline_s
+        while (fd := self._try_lock(path)) < 0:
+            if time.monotonic() >= until:
+                raise Timeout("waiting for somebody else to make the template", deadline_s)
+            time.sleep(_POLL_S)
         try:
-            os.makedirs(self.directory, 0o700, exist_ok=True)
-            fd = os.open(f"{self.directory}/{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as e:
-            raise HostError(f"can't keep templates in {self.directory}: {errno_text(e)}") from e
-        try:
-            until = time.monotonic() + deadline_s
-            while not _try_lock(fd):
-                if time.monotonic() >= until:
-                    raise Timeout("waiting for somebody else to make the template", deadline_s)
-                time.sleep(_POLL_S)
             yield
         finally:
+            _unlink(path)
             os.close(fd)
 
     @contextlib.contextmanager
@@ -148,6 +144,8 @@ class Store:
         for name in self._entries():
             if name.startswith(_NEW) and not self._is_being_made(name.removeprefix(_NEW).partition("-")[0]):
                 _remove_folder(f"{self.directory}/{name}")
+            if name.endswith(".lock") and not name.startswith("."):
+                self._sweep(f"{self.directory}/{name}")
         return gone
 
     def destroy(self) -> list[str]:
@@ -171,13 +169,31 @@ class Store:
         except OSError as e:
             raise HostError(f"can't read {self.directory}: {errno_text(e)}") from e
 
+    def _sweep(self, lock: str) -> None:
+        """Takes away what somebody who was killed had locked."""
+        if (fd := self._try_lock(lock)) >= 0:
+            _unlink(lock)
+            os.close(fd)
+
+    def _try_lock(self, path: str) -> int:
+        """A descriptor that holds the lock, the caller's, or -1. Raises HostError."""
+        try:
+            os.makedirs(self.directory, 0o700, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise HostError(f"can't keep templates in {self.directory}: {errno_text(e)}") from e
+        if _lock(fd) and _is_still(path, fd):
+            return fd
+        os.close(fd)
+        return -1
+
     def _is_being_made(self, key: str) -> bool:
         try:
             fd = os.open(f"{self.directory}/{key}.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            return not _try_lock(fd)
+            return not _lock(fd)
         finally:
             os.close(fd)
 
@@ -203,7 +219,15 @@ class Store:
             raise HostError(f"can't write to {self.directory}: {errno_text(e)}") from e
 
 
-def _try_lock(fd: int) -> bool:
+def _is_still(path: str, fd: int) -> bool:
+    """Whoever gave a lock back took its file away: that of somebody who opened it before is worth nothing."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

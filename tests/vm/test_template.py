@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from framework.bundle import Bundle
+from framework import clock
+from framework.bundle import Bundle, at_the_guests
 from framework.fixtures import CHECKOUT
 from framework.runtime import BOOT_S, Container, Runtime, owner_of
 from framework.wait import wait_for
@@ -24,29 +25,11 @@ TEMPLATES = Path("/var/lib/katapy/templates")
 DAY_S = 86400
 SILENT_S = 40
 IDENTITY = (
-    "cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid; hostname;"
+    "cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid /proc/1/root/etc/machine-id; hostname;"
     " head -c 16 /dev/urandom | od -An -tx1; date +%s"
 )
-
-
-@pytest.fixture
-def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of templates, which the configuration names."""
-    folder = tmp_path / "templates"
-    (tmp_path / "katapy.yaml").write_text(f"factory: {{dir: {folder}}}\ntimeouts: {{boot_s: {SILENT_S * 4}}}\n")
-    monkeypatch.setenv("KATAPY_CONFIG", str(tmp_path / "katapy.yaml"))
-    return folder
-
-
-@pytest.fixture
-def template(runtime: Runtime, templates: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The template that machines of the default size are cloned from, copied: it may be harmed."""
-    with monkeypatch.context() as patch:
-        patch.delenv("KATAPY_CONFIG")
-        made = Path(runtime("factory", "init", timeout=BOOT_S).ok().out.strip())
-    templates.mkdir()
-    subprocess.run(["cp", "-a", "--sparse=always", made, templates / made.name], check=True, text=True)
-    return templates / made.name
+"""Of a container that is `at_the_guests`."""
+CLOCK_S = 0.1
 
 
 @pytest.fixture(autouse=True)
@@ -73,18 +56,21 @@ def identity(container: Container) -> list[str]:
 
 
 def test_two_clones_differ(runtime: Runtime, bundle: BundleMaker) -> None:
-    first, second = (runtime.start(bundle(hostname=f"host{n}")) for n in range(2))
+    first, second = (runtime.start(bundle(hostname=f"host{n}", edit=at_the_guests)) for n in range(2))
     assert is_a_clone(first)
     assert is_a_clone(second)
-    before = int(time.time())
-    (boot_id, uuid, hostname, entropy, now), other = identity(first), identity(second)
-    after = time.time()
-    assert (hostname, other[2]) == ("host0", "host1")
-    assert not {boot_id, uuid, entropy} & set(other)
+    (boot_id, uuid, machine_id, hostname, entropy, _), other = identity(first), identity(second)
+    assert (hostname, other[3]) == ("host0", "host1")
+    assert len(machine_id) == 32
+    assert not {boot_id, uuid, machine_id, entropy} & set(other)
     assert first.sh("cat /proc/sys/kernel/random/boot_id") == boot_id, "it stays what it is"
-    assert before - 2 <= int(now) <= after + 1
-    assert before - 2 <= int(other[4]) <= after + 1
     assert first.sh("grep -c . /proc/modules") == second.sh("grep -c . /proc/modules")
+
+
+def test_its_clock_is_right(runtime: Runtime, bundle: BundleMaker) -> None:
+    least, most = clock.bounds(runtime, bundle("sh", "-c", clock.SCRIPT))
+    assert least <= CLOCK_S
+    assert most >= -CLOCK_S
 
 
 def test_a_clone_a_day_later(runtime: Runtime, bundle: BundleMaker, tmp_path: Path) -> None:
@@ -96,7 +82,7 @@ def test_a_clone_a_day_later(runtime: Runtime, bundle: BundleMaker, tmp_path: Pa
     )
     tomorrow.chmod(0o755)
     later = Runtime(tomorrow, runtime.root, runtime.token)
-    container = later.start(bundle(), id=runtime.new_id("later"))
+    container = later.start(bundle(edit=at_the_guests), id=runtime.new_id("later"))
     assert is_a_clone(container)
     before = time.time() + DAY_S
     *_, now = identity(container)

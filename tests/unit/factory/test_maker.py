@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from katapy.errors import HypervisorError
+from katapy.errors import HypervisorError, Interrupted
 from katapy.factory import blueprint as blueprints
 from katapy.factory.blueprint import Blueprint, make_blueprint
-from katapy.factory.maker import make, obtain
+from katapy.factory.maker import obtain
 from katapy.factory.store import Store
 from katapy.hypervisor.qemu.driver import QemuDriver
 from katapy.hypervisor.vm import Accelerator, Role, Transport, VmSpec
@@ -19,7 +19,7 @@ from katapy.hypervisor.vm import Accelerator, Role, Transport, VmSpec
 class Saving:
     """As much of a Driver as is needed."""
 
-    def __init__(self, failure: Exception | None = None) -> None:
+    def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure
         self.calls = 0
 
@@ -74,11 +74,13 @@ def test_a_failure_is_one_warning_and_not_tried_again_at_once(tmp_path: Path, sp
     assert driver.calls == 1
 
 
-def test_an_interruption_says_nothing_about_templates(tmp_path: Path, spec: VmSpec) -> None:
-    store = Store(str(tmp_path / "t"))
-    with pytest.raises(KeyboardInterrupt):
-        make(store, blueprint(spec), Saving(KeyboardInterrupt()), 8, 5, say_nothing)  # type: ignore[arg-type]
-    assert get(store, blueprint(spec), Saving())[0]
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), Interrupted("interrupted by SIGTERM")])
+def test_an_interruption_says_nothing_about_templates(tmp_path: Path, spec: VmSpec, end: BaseException) -> None:
+    store, wanted = Store(str(tmp_path / "t")), blueprint(spec)
+    with pytest.raises(type(end)):
+        get(store, wanted, Saving(end))
+    assert store.failure(wanted.key) is None
+    assert os.listdir(tmp_path / "t") == []
 
 
 @pytest.mark.parametrize(
