@@ -28,6 +28,8 @@ class BootMessage(NamedTuple):
     transport: str
     entropy: bytes
     unix_nanoseconds: int
+    rehearse: bool = False
+    """There is time before the pod comes: what the template rehearsed is done once more, here."""
 
 
 class TemplateMessage(NamedTuple):
@@ -49,7 +51,7 @@ def parse_message(line: bytes) -> BootMessage | TemplateMessage:
         raise ValueError("boot message: transport is neither serial nor vsock")
     if not isinstance(entropy, str) or not isinstance(now, int):
         raise ValueError("boot message: entropy or clock is malformed")
-    return BootMessage(secret, transport, bytes.fromhex(entropy), now)
+    return BootMessage(secret, transport, bytes.fromhex(entropy), now, message.get("rehearse") is True)
 
 
 def find_port(name: str, ports: str = PORTS) -> str | None:

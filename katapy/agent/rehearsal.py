@@ -35,7 +35,7 @@ async def rehearse(gate: Gate, reaper: Reaper) -> None:
     """Raises AgentError if this machine can't be a template, OSError, grpc.RpcError."""
     await load_modules(reaper)
     _drop_caches()
-    await _make_a_container(gate)
+    await make_a_container(gate)
     check_kernel()
     _zero_free_memory()
 
@@ -59,8 +59,8 @@ def check_kernel(path: str = "/proc/sys/kernel/tainted") -> None:
         raise AgentError(f"this machine can't be a template: its kernel is tainted ({tainted})")
 
 
-async def _make_a_container(gate: Gate) -> None:
-    """With a secret of its own, which is forgotten again."""
+async def make_a_container(gate: Gate) -> None:
+    """With a secret of its own, which is forgotten again. In a clone, an emulator translates all this code by it."""
     secret = secrets.token_hex(32)
     gate.open(secret)
     root = f"{_FOLDER}/rootfs"

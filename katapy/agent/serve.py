@@ -34,6 +34,10 @@ async def _serve(port: BootPort, message: BootMessage | TemplateMessage, relay: 
     if isinstance(message, TemplateMessage):
         message = await _become_template(port, gate, machine.reaper)
     identity.adopt(message)
+    if message.rehearse:
+        from katapy.agent.rehearsal import make_a_container
+
+        await make_a_container(gate)
     gate.open(message.secret)
     relay.go()
     port.phase(names.SERVING_PHASE)

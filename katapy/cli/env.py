@@ -1,9 +1,10 @@
 """`katapy env`: versions, paths and settings in effect, for bug reports and scripts."""
 
-import dataclasses
 import json
 import os
 import platform
+
+import msgspec
 
 from katapy import __version__, config, quickjson
 from katapy.cli.log import write_output
@@ -31,7 +32,7 @@ def environment(root: str, path: str | None) -> dict[str, object]:
         "host": {"kernel": os.uname().release, "architecture": os.uname().machine, "cpus": os.cpu_count() or 1},
         "machine": _machine(conf),
         "image": _image(conf.image.dir),
-        "configuration": {"file": config.config_path(path), **dataclasses.asdict(conf)},
+        "configuration": {"file": config.config_path(path), **msgspec.to_builtins(conf)},
     }
 
 

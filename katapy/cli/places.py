@@ -4,8 +4,8 @@ Both answer the same calls: `open` gives the supervisor's pid, `ask` has it crea
 """
 
 import contextlib
+import dataclasses
 import os
-import signal
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from katapy.network import netns
 from katapy.oci.spec import Bundle
 from katapy.sandbox import annotations, facts, plan, plan_wire, pods, sources, store, template, trees
 from katapy.supervisor.launch import LOG_FILE, Launched, Task, launch
+from katapy.zygote import client as zygote
 
 _SLACK_S = 5.0
 _BOOTS = 2.0
@@ -78,19 +79,17 @@ class Alone:
         self.container = sandbox.container
         self.sandbox_id = sandbox.id
         self._root, self._sandbox, self._conf, self._origin = root, sandbox, conf, origin
-        self._lifeline = -1
         self.mounts: str | None = None
 
     def open(self, cgroup_procs: tuple[str, ...], undo: contextlib.ExitStack) -> int:
         found = template.find_template(self._sandbox, self._conf, say)
-        self._task = Task(self._sandbox, self._conf, self._root, cgroup_procs, self._origin, found)
+        task = Task(self._sandbox, self._conf, self._root, cgroup_procs, self._origin, found)
         control = store.control_path(self._root, self.sandbox_id)
         with contextlib.closing(endpoint.listen(control)) as listener:
-            launched = launch(self._task, listener.fileno())
-        undo.callback(_end_supervisor, launched)
-        self._lifeline = launched.lifeline
-        self.mounts = f"/proc/{launched.pid}/ns/mnt"
-        return launched.pid
+            self._launched = _launch(task, listener.fileno())
+        undo.callback(self._launched.end)
+        self.mounts = f"/proc/{self._launched.pid}/ns/mnt"
+        return self._launched.pid
 
     def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
         """The supervisor does, in that same mount namespace."""
@@ -110,7 +109,7 @@ class Alone:
             raise HostError(f"the supervisor ended: {lines[-1] if lines else 'it left no word'}") from e
 
     def close(self) -> None:
-        os.close(self._lifeline)
+        self._launched.let_go()
 
 
 class InPod:
@@ -153,11 +152,15 @@ def say(words: str) -> None:
         os.write(2, f"katapy: {words}\n".encode())
 
 
-def _end_supervisor(launched: Launched) -> None:
-    """SIGKILL: QEMU and virtiofsd die with it, mounts too. Reaped, so that its cgroup is empty."""
-    os.close(launched.lifeline)
-    os.kill(launched.pid, signal.SIGKILL)
-    os.waitpid(launched.pid, 0)
+def _launch(task: Task, listener: int) -> Launched:
+    """By the zygote, if one serves here; else by this process, and where one should serve, its log tells why."""
+    warning = ""
+    if zygote.serves(task.config):
+        try:
+            return zygote.launch(task, listener)
+        except zygote.Refused as e:
+            warning = f"the zygote did not fork the supervisor: {e}"
+    return launch(dataclasses.replace(task, warning=warning), listener)
 
 
 def _world(root: str) -> pods.World:

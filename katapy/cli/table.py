@@ -191,8 +191,8 @@ VERBS: dict[str, Verb] = {
     ),
     "features": Verb("print what katapy supports", "", least=0, most=0),
     "factory": Verb(
-        "templates, of which sandboxes are cloned: make one, list them, remove them",
-        "init | status | destroy",
+        "templates, of which sandboxes are cloned, and the zygote, which forks supervisors and keeps machines warm",
+        "init | status | destroy | serve",
         (
             Flag("vcpus", NUMBER, "init: size of the machines (default: hypervisor.vcpus)"),
             Flag("memory-mib", NUMBER, "init: size of the machines (default: hypervisor.memory_mib)"),

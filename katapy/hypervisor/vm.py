@@ -143,6 +143,9 @@ class Vm(Protocol):
 
     async def resume(self) -> None: ...
 
+    def keep_console(self, path: str) -> None:
+        """What the guest says from now on goes to that file."""
+
     def kill(self) -> None:
         """SIGKILL, at once. Idempotent."""
 

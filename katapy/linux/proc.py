@@ -1,4 +1,4 @@
-"""/proc/<pid>/stat: whether a process is stopped. Standard library only: hot verbs import it."""
+"""What /proc tells of processes. Standard library only, and little of it: hot verbs import this."""
 
 import os
 
@@ -16,3 +16,32 @@ def is_stopped(pid: int) -> bool:
     finally:
         os.close(fd)
     return stat[stat.rindex(b")") + 2 :][:1] in (b"T", b"t")  # the name may hold spaces and brackets
+
+
+def family(pid: int) -> list[int]:
+    """That process and all its descendants, parents first."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                parents[int(entry)] = int(_read(f"/proc/{entry}/stat").rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # has ended meanwhile
+    found = [pid]
+    for member in found:
+        found += [child for child, parent in parents.items() if parent == member]
+    return found
+
+
+def pss_kib(pid: int) -> int:
+    """Its proportional set size; 0 if it has ended."""
+    try:
+        text = _read(f"/proc/{pid}/smaps_rollup")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as f:
+        return f.read()

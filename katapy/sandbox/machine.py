@@ -18,7 +18,7 @@ from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
 from katapy.hypervisor.vm import Role, ShareSpec, Transport, Vm, VmSpec
 from katapy.protocol import names
-from katapy.sandbox.plan import ContainerPlan, HostFacts, SandboxPlan
+from katapy.sandbox.plan import ContainerPlan, HostFacts, MachinePlan
 from katapy.storage.shared_directory import SharedDirectory
 from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 from katapy.storage.volumes import Volumes
@@ -71,7 +71,7 @@ def load_image(directory: str) -> Image:
 
 
 def start_machine(
-    plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str = ""
+    plan: MachinePlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str = ""
 ) -> Machine:
     """Starts the machine: a clone of the template in that folder, or one that boots. Needs a private mount namespace.
 
@@ -89,8 +89,28 @@ def start_machine(
         return dataclasses.replace(machine, warning=_throw_away(config, template, e))
 
 
+def start_warm_machine(
+    plan: MachinePlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str
+) -> Machine:
+    """A clone that waits for its pod: its share is empty, its guest has what tells it from others, and serves.
+
+    It is never another pod's: whoever takes it keeps it. As `start_machine`, but for failures: nothing boots in its
+    place, and the template is thrown away. Raises HostError and its like.
+    """
+    shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
+    spec = machine_spec(plan, config, load_image(config.image.dir), shared.directory, os.getpid())
+    try:
+        clone = dataclasses.replace(spec, role=Role.CLONE)
+        machine = _start(plan, config, directory, shared, clone, stack, template, rehearse=True)
+        machine.vm.wait_phase(names.SERVING_PHASE, max(_LEAST_CLONE_S, config.timeouts.boot_s / _CLONE_SHARE))
+    except (HypervisorError, HostError, Timeout) as e:
+        _throw_away(config, template, e)
+        raise
+    return machine
+
+
 def settle(
-    machine: Machine, plan: SandboxPlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str
+    machine: Machine, plan: MachinePlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str
 ) -> Machine:
     """Waits for a clone's first word; if it stays silent, the template is thrown away and a machine boots instead.
 
@@ -109,13 +129,14 @@ def settle(
 
 
 def _start(
-    plan: SandboxPlan,
+    plan: MachinePlan,
     config: Config,
     directory: str,
     shared: SharedDirectory,
     spec: VmSpec,
     stack: contextlib.ExitStack,
     template: str = "",
+    rehearse: bool = False,
 ) -> Machine:
     """virtiofsd, QEMU, and the boot message; a failure leaves neither."""
     with contextlib.ExitStack() as undo:
@@ -132,7 +153,7 @@ def _start(
             vm = driver.spawn(spec, directory, virtiofs)
         undo.enter_context(contextlib.closing(vm))
         secret = new_secret()
-        vm.send_boot_message(boot_message(secret, spec.transport))
+        vm.send_boot_message(boot_message(secret, spec.transport, rehearse))
         kept = stack.enter_context(undo.pop_all())
     return Machine(vm, secret, shared, Volumes(shared), daemon, spec, kept)
 
@@ -175,7 +196,7 @@ def unshare_container(machine: Machine, container_id: str) -> None:
         machine.shared.remove_container(container_id)
 
 
-def machine_spec(plan: SandboxPlan, config: Config, image: Image, served: str, pid: int) -> VmSpec:
+def machine_spec(plan: MachinePlan, config: Config, image: Image, served: str, pid: int) -> VmSpec:
     """The machine of a sandbox, with its share. Pure. `pid`: see `bare_spec`."""
     spec = bare_spec(plan.facts, plan.vcpus, plan.memory_mib, config, image, pid)
     return dataclasses.replace(spec, name=plan.id, share=ShareSpec(plan.facts.share, names.SHARE_TAG, served))
@@ -215,13 +236,14 @@ def new_secret() -> str:
     return os.urandom(32).hex()
 
 
-def boot_message(secret: str, transport: Transport) -> bytes:
-    """The line the agent reads once, before it serves (docs/design.md, Channel)."""
+def boot_message(secret: str, transport: Transport, rehearse: bool = False) -> bytes:
+    """The line the agent reads once, before it serves (docs/design.md, Channel). `rehearse`: there is time for it."""
     message = {
         "version": names.PROTOCOL_VERSION,
         "secret": secret,
         "transport": transport.value,
         "entropy": os.urandom(_ENTROPY_BYTES).hex(),
         "unix_nanoseconds": time.time_ns(),
+        "rehearse": rehearse,
     }
     return json.dumps(message).encode() + b"\n"

@@ -79,13 +79,19 @@ class ContainerPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxPlan:
-    """One pod: its machine's size and its first container."""
+class MachinePlan:
+    """A machine. `id`: the sandbox's, or a name for one that waits for its pod."""
 
     id: str
     vcpus: int
     memory_mib: int
     facts: HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPlan(MachinePlan):
+    """One pod: its machine and its first container."""
+
     container: ContainerPlan
 
 

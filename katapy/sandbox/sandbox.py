@@ -76,7 +76,9 @@ class Sandbox:
         timings: Timings,
         network: PodNetwork,
         host: Host,
+        channel: grpc.aio.Channel | None = None,
     ) -> None:
+        """`channel`: to an agent that has answered already."""
         self.plan = plan
         self.containers: dict[str, Container] = {}
         self.ended = asyncio.Event()
@@ -87,7 +89,7 @@ class Sandbox:
         self._host = host
         self.events = Events(self.call)
         self.network = network
-        self._channel: grpc.aio.Channel | None = None
+        self._channel = channel
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[asyncio.Task[None]] = []
         self._booted = self._spawn(self._boot())
@@ -109,7 +111,8 @@ class Sandbox:
         self.timings.mark("agent port")
         await self.network.prepare()
         with short_name(self._vm.agent_socket) as socket:
-            self._channel = open_channel(socket)
+            if self._channel is None:
+                self._channel = open_channel(socket)
             agent = AgentClient(self._channel, self._secret, self._config.timeouts.request_s)
             try:
                 await agent.hello(max(1.0, deadline - time.monotonic()))

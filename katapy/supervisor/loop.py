@@ -5,6 +5,8 @@ import contextlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from katapy.agent_client.relay import Relay, vsock_dial
 from katapy.control.messages import Fields
@@ -26,6 +28,9 @@ from katapy.storage.virtiofsd import VirtiofsdProcess
 from katapy.supervisor.handlers import Handlers
 from katapy.supervisor.launch import Task
 
+if TYPE_CHECKING:
+    import grpc.aio  # which katapy.agent_client imports first, and knows how
+
 log = logging.getLogger(__name__)
 
 _OOM_FILE = "oom"
@@ -35,6 +40,21 @@ _ANSWERS_S = 2.0
 
 _MUCH_CODE = 1024 * 1024
 """Bytes of a library's code from which it is worth while: grpc's, Python's, C++'s. 3 of 37 MB (RSS) don't come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The way to the agent of a machine that has answered before its pod came. `relay`: over vsock."""
+
+    channel: "grpc.aio.Channel"
+    relay: Relay | None
+
+
+def open_relay(machine: Machine, limit_s: float) -> Relay | None:
+    """Over vsock, the way to the agent is ours to make; over serial it is QEMU's own socket."""
+    if machine.spec.transport is not Transport.VSOCK:
+        return None
+    return Relay(machine.vm.agent_socket, vsock_dial(machine.vm.cid, names.AGENT_VSOCK_PORT, limit_s))
 
 
 class Loop:
@@ -47,8 +67,10 @@ class Loop:
         failure: KatapyError | None,
         stack: contextlib.ExitStack,
         lifeline: int,
+        opened: Opened | None = None,
     ) -> None:
         self._task = task
+        self._opened = opened
         self._machine = machine
         self._failure = failure
         self._stack = stack
@@ -64,10 +86,11 @@ class Loop:
     async def run(self, listener: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
         asyncio.get_running_loop().add_reader(self._lifeline, self._lifeline_ended)
-        for warning in (self._task.plan.facts.warning, self._task.template.warning, self._machine_warning()):
+        task = self._task
+        for warning in (task.plan.facts.warning, task.template.warning, self._machine_warning(), task.warning):
             if warning:
                 log.warning("%s", warning)
-        relay = self._start_relay()
+        relay = self._relay()
         server = ControlServer(listener, self._operations())
         server.start()
         await self._done.wait()
@@ -81,12 +104,10 @@ class Loop:
     def _machine_warning(self) -> str:
         return self._machine.warning if self._machine is not None else ""
 
-    def _start_relay(self) -> Relay | None:
-        """Over vsock, the way to the agent is ours to make; over serial it is QEMU's own socket."""
-        if self._machine is None or self._task.plan.facts.transport is not Transport.VSOCK:
-            return None
-        vm, limit = self._machine.vm, self._task.config.timeouts.boot_s
-        return Relay(vm.agent_socket, vsock_dial(vm.cid, names.AGENT_VSOCK_PORT, limit))
+    def _relay(self) -> Relay | None:
+        if self._opened is not None:
+            return self._opened.relay
+        return open_relay(self._machine, self._task.config.timeouts.boot_s) if self._machine is not None else None
 
     def _operations(self) -> dict[str, Operation]:
         if self._machine is None:
@@ -104,6 +125,7 @@ class Loop:
                 self._task.config.timeouts.boot_s,
             ),
             self,
+            self._opened.channel if self._opened is not None else None,
         )
         if self._machine.virtiofsd is not None:
             self._watching = asyncio.create_task(self._watch_share(self._machine.virtiofsd, self._machine.vm))

@@ -107,6 +107,8 @@ class AgentVm:
 
     async def resume(self) -> None: ...
 
+    def keep_console(self, path: str) -> None: ...
+
     def kill(self) -> None:
         self._process.kill()
 

@@ -115,7 +115,7 @@ def _say(what: str) -> None:
 def _starts(report: Report, katapy: Runtime, folder: Path, options: argparse.Namespace) -> None:
     """What a start takes, beside the host's runtimes; a template is made before, and not counted."""
     hello, idle = make_bundle(folder / "hello", ["echo", "hello"]), make_bundle(folder / "sleeper")
-    compared = {"cold": katapy, "template": katapy, **starts.hosts(folder)}
+    compared = {"cold": katapy, "template": katapy, "warm": katapy, **starts.hosts(folder)}
     _say("template")
     katapy.run(hello).ok()
     wanted = {options.only} if options.only else set(PARTS)
@@ -123,6 +123,8 @@ def _starts(report: Report, katapy: Runtime, folder: Path, options: argparse.Nam
         if "starts" in wanted:
             _say(f"{name}: single starts")
             starts.one_by_one(report, name, runtime, hello, options.runs)
+        if name == "warm":  # one machine is kept: what follows is of many
+            continue
         if "many" in wanted and name != "cold":
             for count in (1, 10, 20):
                 _say(f"{name}: {count} at once")

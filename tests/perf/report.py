@@ -55,6 +55,7 @@ BUDGETS = (
     Budget("own CPU of create <= 0.4 s", "katapy", "CPU of create besides QEMU", 0.4),
     Budget("stdout >= 20 MB/s (TCG)", "katapy", "stdout", 20, at_least=True),
     Budget("first answer: template <= 0.10 x cold", "template", "first answer", 0.10, (("cold", "first answer"),)),
+    Budget("first answer: warm <= 0.05 x cold", "warm", "first answer", 0.05, (("cold", "first answer"),)),
     Budget("run true: template <= 0.25 x cold", "template", "run to exit", 0.25, (("cold", "run to exit"),)),
     Budget("10 at once <= 1.2 x 10/cores x one", "template", "10 at once", 12 / CORES, (("template", "run to exit"),)),
     Budget("drift in a row <= 10 %", "template", "drift of the last fifth", 10),

@@ -1,6 +1,7 @@
 """Starts of every kind, many at once, many in a row, and what live pods hold. Used by bench.py.
 
-A kind is a runtime with an environment: katapy that boots ("cold"), katapy that clones ("template"), runc, crun.
+A kind is a runtime with an environment: katapy that boots ("cold"), that clones ("template"), that has a zygote which
+keeps a machine running for each start ("warm"), runc, crun.
 """
 
 import contextlib
@@ -10,12 +11,13 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from framework import processes
 from framework.bundle import Bundle, make_bundle
 from framework.runtime import BOOT_S, Container, Runtime
+from framework.zygote import Zygote
 from perf import measure
 from perf.chart import stacked_bars
 from perf.report import Report
@@ -30,15 +32,39 @@ READ = "cat /bin/busybox >/dev/null; dd if=/dev/zero of=/tmp/big bs=64k count=10
 @contextlib.contextmanager
 def kind(name: str) -> Iterator[None]:
     """katapy boots, or clones, for the length of the block."""
-    before = os.environ.pop("KATAPY_FACTORY", None)
-    if name == "cold":
-        os.environ["KATAPY_FACTORY"] = "off"
+    with _environment({"KATAPY_FACTORY": "off" if name == "cold" else None}):
+        yield
+
+
+@contextlib.contextmanager
+def warmth(name: str, runtime: Runtime, folder: Path) -> Iterator[Callable[[], object]]:
+    """The same for single starts. Yields what waits until the next start can be of that kind."""
+    if name != "warm":
+        with kind(name):
+            yield lambda: None
+        return
+    configuration = folder / "warm.yaml"
+    configuration.write_text("factory: {pool: 1}\n")
+    with _environment({"KATAPY_FACTORY": None, "KATAPY_CONFIG": str(configuration)}):
+        zygote = Zygote(runtime, configuration)
+        try:
+            yield zygote.await_warm
+        finally:
+            zygote.end()
+
+
+@contextlib.contextmanager
+def _environment(wanted: dict[str, str | None]) -> Iterator[None]:
+    """None: not set."""
+    before = {name: os.environ.pop(name, None) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if value is not None})
     try:
         yield
     finally:
-        os.environ.pop("KATAPY_FACTORY", None)
-        if before is not None:
-            os.environ["KATAPY_FACTORY"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def hosts(folder: Path) -> dict[str, Runtime]:
@@ -53,9 +79,13 @@ def hosts(folder: Path) -> dict[str, Runtime]:
 
 
 def one_by_one(report: Report, name: str, runtime: Runtime, bundle: Bundle, runs: int) -> None:
-    """Single starts: whole, to the first byte, to the agent's first answer, phase by phase, and CPU of everything."""
-    with kind(name):
+    """Single starts: whole, to the first byte, to the agent's first answer, phase by phase, and CPU of everything.
+
+    What a warm machine has used before its start, and what the next one uses meanwhile, is in that CPU too.
+    """
+    with warmth(name, runtime, bundle.path) as await_turn:
         for _ in range(runs):
+            await_turn()
             cpu = _cpu_of_children()
             start = measure.first_byte(runtime, bundle)
             report.series(name, "run to first byte", "s").add(start.first_byte)
@@ -148,7 +178,7 @@ def file_io(report: Report, name: str, runtime: Runtime, bundle: Bundle, runs: i
 def charts(report: Report) -> dict[str, str]:
     """File name -> SVG."""
     starts = []
-    for name in ("cold", "template"):
+    for name in ("cold", "template", "warm"):
         phases = [
             (s.what.removeprefix("  phase: "), s.median) for s in report.of(name) if s.what.startswith("  phase: ")
         ]

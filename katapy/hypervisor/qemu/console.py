@@ -43,6 +43,11 @@ class OutputLog:
         """The last `count` lines that hold something, without control characters."""
         return safe_lines(bytes(self._kept[-_KEPT:]), count)
 
+    def move(self, path: str) -> None:
+        """Another file from now on."""
+        self.close()
+        self._path = path
+
     def close(self) -> None:
         if self._fd is not None:
             os.close(self._fd)

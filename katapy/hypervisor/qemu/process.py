@@ -148,6 +148,10 @@ class QemuVm:
         """Lets the vCPUs go on. Raises HypervisorError."""
         await self._channel().execute("cont")
 
+    def keep_console(self, path: str) -> None:
+        """See vm.Vm."""
+        self._console.move(path)
+
     def kill(self) -> None:
         """SIGKILL, at once. Idempotent."""
         self._killed = True

@@ -14,6 +14,11 @@ from katapy.agent.boot import LOG_LINES, BootMessage, BootPort, TemplateMessage,
 GOOD = {"version": 1, "secret": "5" * 32, "transport": "serial", "entropy": "00ff", "unix_nanoseconds": 7}
 
 
+def test_who_is_to_rehearse_is_told_so() -> None:
+    said = [parse_message(json.dumps({**GOOD, "rehearse": value}).encode()) for value in (True, False, 1)]
+    assert [isinstance(m, BootMessage) and m.rehearse for m in said] == [True, False, False]
+
+
 def test_message() -> None:
     message = parse_message(json.dumps(GOOD).encode())
     assert isinstance(message, BootMessage)

@@ -1,9 +1,9 @@
 """katapy.yaml: the file is the reference, defaults equal it, errors name file, key and reason."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).parents[3] / "configs" / "katapy.yaml"
 
 
 def keys(value: object, prefix: str = "") -> set[str]:
-    items = value.items() if isinstance(value, dict) else dataclasses.asdict(value).items()  # type: ignore[call-overload]
+    items = value.items() if isinstance(value, dict) else msgspec.to_builtins(value).items()
     found: set[str] = set()
     for key, inner in items:
         found |= keys(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {prefix + key}
