@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from framework import capabilities, fixtures, remote
@@ -22,6 +23,7 @@ TIERS_WITH_ROOT = ("host", "vm", "engines", "kvm", "perf")
 _IN_A_TEST_HOST_S = 3600
 """A test's limit where the first one makes the test host; in there every test has its own."""
 _SLOWEST = 15
+LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "guest: looks into the virtual machine; skipped for a runtime without one",
-        "machines: needs a test host, which takes minutes: not part of `make test` unless this host is one",
+        "long: takes minutes in a test host: not part of `make test` unless this host is one",
         "slow: takes more than 20 seconds on two cores",
     ):
         config.addinivalue_line("markers", line)
@@ -52,15 +54,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     on_host = Path(config.getoption("runtime")).name in fixtures.HOST_RUNTIMES
     named = config.getoption("testhost") or any("kvm" in argument for argument in config.args)
-    left_out = not (named or remote.is_inside()) and bool(capabilities.missing())
+    elsewhere = not (named or remote.is_inside()) and bool(capabilities.missing())
+    left_out = [item for item in items if elsewhere and item.get_closest_marker("long")]
+    config.stash[LEFT_OUT] = len(left_out)
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
     for item in items:
         tier = _tier(item)
         if tier in TIERS_WITH_ROOT and not fixtures.is_root():
             item.add_marker(pytest.mark.skip(reason="needs root"))
         if tier in ("vm", "engines"):
             item.add_marker(getattr(pytest.mark, tier))
-        if item.get_closest_marker("machines") and left_out:
-            item.add_marker(pytest.mark.skip(reason="needs a test host, which takes minutes: make test-kvm"))
         if on_host and item.get_closest_marker("guest"):
             item.add_marker(pytest.mark.skip(reason="the runtime under test has no virtual machine"))
 
@@ -82,8 +86,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if chosen:
         for item in chosen:
             item.add_marker(pytest.mark.timeout(_IN_A_TEST_HOST_S))
-        warm = everything or any(item.get_closest_marker("machines") for item in chosen)
+        warm = everything or any(item.get_closest_marker("long") for item in chosen)
         config.pluginmanager.register(remote.Remote(config, [i.nodeid for i in chosen], warm), "katapy-remote")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{count} tests of the tier kvm were left to `make test-kvm`")
 
 
 @pytest.hookimpl(wrapper=True)

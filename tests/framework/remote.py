@@ -34,7 +34,7 @@ class Sender:
 
 
 class Remote:
-    """`nodeids`: of the tests to be run in there, in order. `warm`: they start machines."""
+    """`nodeids`: of the tests to be run in there, in order. `warm`: they start many machines: a template pays."""
 
     def __init__(self, config: pytest.Config, nodeids: list[str], warm: bool) -> None:
         self._config = config
@@ -92,6 +92,8 @@ class Remote:
         from testhost.host import TestHost
 
         environment = {REPORTS_FD: "9", "KATAPY_TESTHOST": "inside", PATIENCE: "10", "CI": os.environ.get("CI", "")}
+        if not self._warm:
+            environment["KATAPY_FACTORY"] = "off"
         lines = bytearray()
         with TestHost(os.environ.get("KATAPY_TESTHOST_SUITE", ""), warm=self._warm) as host:
             command = ["sh", "-c", _INNER, "sh", *self._nodeids]

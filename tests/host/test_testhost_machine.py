@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.timeout(1800),  # the first one makes image and template
     pytest.mark.vm,
-    pytest.mark.machines,
 ]
 CI = os.environ.get("CI") == "true"
 

@@ -16,7 +16,7 @@ from framework.podman import make_cgroup, remove_cgroup
 from framework.runtime import Container, Runtime, closing_popen, owner_of
 from framework.wait import wait_for
 
-pytestmark = pytest.mark.machines
+pytestmark = pytest.mark.long
 MIB = 1024 * 1024
 BUSY = "while :; do :; done"
 

@@ -24,7 +24,6 @@ from katapy.errors import HostError, KatapyError
 from katapy.hypervisor.qemu.descriptors import _open_vsock
 from katapy.protocol import names
 
-pytestmark = pytest.mark.machines
 SET_GUEST_CID = 0x4008AF60
 SOMEBODY = 65534
 CONNECT = """
@@ -125,6 +124,7 @@ def test_a_cid_in_use_is_not_taken(running: Container) -> None:
         _open_vsock(cid)
 
 
+@pytest.mark.long
 def test_two_pods_have_different_cids_and_secrets(running: Container, runtime: Runtime, bundle: BundleMaker) -> None:
     other = runtime.start(bundle())
     assert cid_of(other) != cid_of(running)
@@ -133,6 +133,7 @@ def test_two_pods_have_different_cids_and_secrets(running: Container, runtime: R
     assert running.sh("echo well") == "well"
 
 
+@pytest.mark.long
 def test_a_container_of_the_guest_is_not_listened_to(runtime: Runtime, bundle: BundleMaker) -> None:
     """The host's Python is brought in for it: as root, from any port, to every address that might be the agent's."""
     usr = {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
 from framework.runtime import Runtime
-
-pytestmark = pytest.mark.machines
 
 
 def test_check_finds_kvm_and_vsock(runtime: Runtime) -> None:

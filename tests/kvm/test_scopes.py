@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from framework.leaks import Scope as Tests
+from framework.leaks import Scope
 from framework.runtime import closing_popen
 from framework.wait import wait_for
 
 from katapy import cgroups
 from katapy.errors import HostError
 
-pytestmark = pytest.mark.machines
 Make = Callable[[str], cgroups.Cgroup]
 
 
@@ -25,7 +24,7 @@ def unit_property(unit: str, name: str) -> str:
 
 
 @pytest.fixture
-def slice_name(scope: Tests) -> Iterator[str]:
+def slice_name(scope: Scope) -> Iterator[str]:
     """A slice below another one; systemd keeps what has become empty until it is told."""
     stem = scope.token + secrets.token_hex(3)
     yield f"{stem}-pod.slice"

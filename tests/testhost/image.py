@@ -4,6 +4,7 @@
 <output>/guests/<inputs>.ext4                         katapy's guest image, as a disk for the test host
 """
 
+import lzma
 import os
 import shutil
 import sys
@@ -105,17 +106,14 @@ def make_image(what: Description, suite: Suite, folder: Path) -> None:
     with step("packages"):
         _packages(suite, tree, downloads)
     with step("kernel"):
-        release = kernel.unpack(downloads / "kernel.deb", what.modules.boot, folder / "kernel")
-        _modules(what, tree, downloads, release)
-        shutil.move(folder / "kernel/vmlinux", folder / "vmlinux")
-        (folder / "initrd").write_bytes(initrd(what, tree, folder / "kernel/modules"))
+        _kernel(what, tree, downloads / "kernel.deb", folder)
     with step("Python's wheels"):
         _wheels(what, suite, tree, downloads)
     with step("configuration"):
         _configure(what, suite, tree)
     with step("file system"):
         file_system(tree, folder / "root.ext4", what.machine.disk_mib)
-    for left in (tree, downloads, folder / "kernel"):
+    for left in (tree, downloads):
         shutil.rmtree(left)
 
 
@@ -142,11 +140,24 @@ def _packages(suite: Suite, tree: Path, downloads: Path) -> None:
     (tree / "dev").mkdir()
 
 
-def _modules(what: Description, tree: Path, downloads: Path, release: str) -> None:
-    unpacked = downloads / "kernel"
-    run(["dpkg-deb", "-x", str(downloads / "kernel.deb"), str(unpacked)])
-    source = next(unpacked.glob("**/lib/modules")) / release
-    target = tree / "usr/lib/modules" / release
+def _kernel(what: Description, tree: Path, deb: Path, folder: Path) -> None:
+    """`folder`/vmlinux and `folder`/initrd; the modules that are kept go into the tree."""
+    unpacked, early = deb.with_suffix(""), deb.with_name("early")
+    run(["dpkg-deb", "-x", str(deb), str(unpacked)])
+    (source,) = next(unpacked.glob("**/lib/modules")).iterdir()
+    (folder / "vmlinux").write_bytes(kernel.vmlinux((unpacked / f"boot/vmlinuz-{source.name}").read_bytes()))
+    early.mkdir()
+    for path in source.glob("kernel/**/*.ko.xz"):
+        if (name := path.name.removesuffix(".ko.xz")) in what.modules.boot:
+            (early / f"{name}.ko").write_bytes(lzma.decompress(path.read_bytes()))
+    kernel.check_order(early, what.modules.boot)
+    (folder / "initrd").write_bytes(initrd(what, tree, early))
+    _modules(what, tree, source)
+
+
+def _modules(what: Description, tree: Path, source: Path) -> None:
+    """`source`: a folder of them, named after the kernel's release."""
+    target = tree / "usr/lib/modules" / source.name
     for pattern in what.modules.kept:
         for path in source.glob(f"kernel/{pattern}"):
             place = target / path.relative_to(source)
@@ -154,7 +165,7 @@ def _modules(what: Description, tree: Path, downloads: Path, release: str) -> No
             shutil.copytree(path, place) if path.is_dir() else shutil.copy(path, place)
     for index in source.glob("modules.*"):
         shutil.copy(index, target)
-    _chroot(tree, "/usr/sbin/depmod", release)
+    _chroot(tree, "/usr/sbin/depmod", source.name)
 
 
 def initrd(what: Description, tree: Path, modules: Path) -> bytes:

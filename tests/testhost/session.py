@@ -14,9 +14,10 @@ from testhost.frames import ERR, EXIT, KILL, OUT, RUN, Reader, frame
 from testhost.image import PLACE
 from testhost.machine import Process
 
-BOOT_S = 300.0
+BOOT_S = 1200.0
+"""A quiet machine takes 15 seconds, one with a load of ten on two cores takes minutes."""
 COMMAND_S = 600.0
-_AFTER_KILL_S = 30.0
+_AFTER_KILL_S = 120.0
 _PATH = f"/{PLACE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 _READ = 256 * 1024
 
@@ -58,9 +59,9 @@ class Session:
         except TimeoutError as e:
             raise TestHostError(f"the test host did not come up in {BOOT_S:g} s: {e}") from None
 
-    def demand(self, argv: Sequence[str], input: bytes = b"") -> None:
+    def demand(self, argv: Sequence[str], input: bytes = b"", deadline_s: float = COMMAND_S) -> None:
         """A command that must succeed, else TestHostError."""
-        done = self.run(argv, cwd="/", input=input)
+        done = self.run(argv, cwd="/", input=input, deadline_s=deadline_s)
         if done.status:
             raise TestHostError(f"{' '.join(argv)}: status {done.status}: {done.stderr.decode(errors='replace')}")
 

@@ -25,7 +25,9 @@ from testhost.machine import QEMU, Disks, Process, argv
 from testhost.session import Session, TestHostError
 
 _CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}]
-_MIGRATION_S = 120.0
+_MIGRATION_S = 600.0
+_WARM_S = 2400.0
+"""A template of katapy's took 9 minutes where five others worked on the same two cores."""
 _MOUNT = "mkdir -p /var/lib/katapy/images && mount -o ro,noload /dev/disk/by-id/virtio-guest /var/lib/katapy/images"
 _WARM = (
     "cat /usr/bin/qemu-system-x86_64 /usr/libexec/virtiofsd /var/lib/katapy/images/current/* >/dev/null",
@@ -95,7 +97,7 @@ def _make(what: Description, image: Path, guest: Path, warm: bool, folder: Path)
         session.demand(["sh", "-e", "-c", _MOUNT])
         source.bring(session)
         with step("warming it up"):
-            session.demand(["sh", "-e", "-c", "\n".join(_commands(warm))])
+            session.demand(["sh", "-e", "-c", "\n".join(_commands(warm))], deadline_s=_WARM_S)
         _qmp(process, lambda execute: _save(execute, made.devices))
 
 
