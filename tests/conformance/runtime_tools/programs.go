@@ -1,6 +1,7 @@
 //go:build tools
 
-// The programs that run.py builds: the public validation programs of runtime-tools, and what they run in the container.
+// The programs that are built: the public validation programs of runtime-tools, and what they run in the container.
+// Not linux_cgroups_*: they read limits from the host's cgroup files, and katapy sets those of the guest.
 package conformance
 
 import (
@@ -17,20 +18,6 @@ import (
 	_ "github.com/opencontainers/runtime-tools/validation/kill"
 	_ "github.com/opencontainers/runtime-tools/validation/kill_no_effect"
 	_ "github.com/opencontainers/runtime-tools/validation/killsig"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_blkio"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_cpus"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_devices"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_hugetlb"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_memory"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_network"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_pids"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_blkio"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_cpus"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_devices"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_hugetlb"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_memory"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_network"
-	_ "github.com/opencontainers/runtime-tools/validation/linux_cgroups_relative_pids"
 	_ "github.com/opencontainers/runtime-tools/validation/linux_devices"
 	_ "github.com/opencontainers/runtime-tools/validation/linux_masked_paths"
 	_ "github.com/opencontainers/runtime-tools/validation/linux_mount_label"
