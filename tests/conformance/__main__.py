@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[0:1] = [str(TESTS)]
+if __name__ == "__main__":
+    sys.path[0:1] = [str(TESTS)]
 
 import yaml  # noqa: E402
 from conformance import crun_tests, runc_bats, runtime_tools, tap  # noqa: E402
