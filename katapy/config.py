@@ -36,6 +36,8 @@ class Hypervisor(msgspec.Struct, frozen=True):
     cpu: str = "auto"
     vcpus: Number = 1
     memory_mib: Annotated[int, msgspec.Meta(ge=128)] = 512
+    max_vcpus: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0
     kernel_parameters: tuple[str, ...] = ()
 
 
@@ -43,6 +45,11 @@ class Share(msgspec.Struct, frozen=True):
     type: Literal["auto", "virtiofs", "9p"] = "auto"
     virtiofsd: str = "auto"
     writes: Literal["host", "guest"] = "host"
+
+
+class Devices(msgspec.Struct, frozen=True):
+    block: tuple[str, ...] = ("/dev/*",)
+    block_if_privileged: tuple[str, ...] = ()
 
 
 class Factory(msgspec.Struct, frozen=True):
@@ -78,6 +85,7 @@ class Config(msgspec.Struct, frozen=True):
     image: Image = Image()
     hypervisor: Hypervisor = Hypervisor()
     share: Share = Share()
+    devices: Devices = Devices()
     transport: Literal["auto", "vsock", "serial"] = "auto"
     factory: Factory = Factory()
     users: Users = Users()

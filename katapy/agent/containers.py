@@ -13,7 +13,15 @@ from typing import Any
 
 from katapy.agent import crun, namespaces, writes
 from katapy.agent.cgroup import Cgroup
-from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, shared_sources, wants_terminal
+from katapy.agent.documents import (
+    cgroup_path,
+    check_huge_pages,
+    check_id,
+    check_sub_cgroup,
+    parse_object,
+    shared_sources,
+    wants_terminal,
+)
 from katapy.agent.launch import Process, launch
 from katapy.agent.lifecycle import Event, State, next_state
 from katapy.agent.memory_volumes import MemoryVolumes
@@ -92,6 +100,7 @@ class Containers:
         """crun create. Raises AlreadyExists, SpecError, HostError, AgentError; then nothing is left of it."""
         check_id("container id", container_id)
         spec = parse_object("config.json", spec_json)
+        check_huge_pages(spec)
         if container_id in self._by_id:
             raise AlreadyExists(f"container {container_id!r} exists in the guest")
         container = Container(container_id, Cgroup(cgroup_path(spec, container_id)))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from katapy.errors import SpecError
+from katapy.errors import SpecError, Unsupported
 from katapy.protocol import names
 
 ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9_+.-]{1,200}")
@@ -50,6 +50,22 @@ def shared_sources(spec: Mapping[str, Any]) -> list[str]:
     mounts = spec.get("mounts")
     sources = [m.get("source") for m in mounts if isinstance(m, dict)] if isinstance(mounts, list) else []
     return [s for s in sources if isinstance(s, str) and s.startswith(f"{names.GUEST_SHARED}/")]
+
+
+def check_huge_pages(spec: Mapping[str, Any], pages: str = "/sys/kernel/mm/hugepages") -> None:
+    """Raises Unsupported for a hugetlbfs in a guest without huge pages, where whoever maps it would be killed."""
+    mounts = spec.get("mounts")
+    wanted = [m for m in mounts if isinstance(m, dict) and m.get("type") == "hugetlbfs"] if mounts else []
+    if wanted and not any(_count(f"{pages}/{size}/nr_hugepages") for size in os.listdir(pages)):
+        raise Unsupported(
+            f"mount of a hugetlbfs to {str(wanted[0].get('destination'))[:200]} is not supported: the guest has no "
+            "huge pages; hypervisor.kernel_parameters in katapy.yaml can give it some (hugepages=64)"
+        )
+
+
+def _count(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
 
 
 def check_sub_cgroup(path: str) -> None:

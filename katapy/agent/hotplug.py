@@ -5,6 +5,9 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 DEADLINE_S = 20.0
 NETLINK_KOBJECT_UEVENT = 15
@@ -14,7 +17,7 @@ _ABSENT = (errno.ENOENT, errno.EINVAL, errno.ENODEV, errno.ENXIO)
 """What a mount says to a tag that no device has (yet): 9p the first, virtiofs the second."""
 
 
-async def when_plugged_in(action: Callable[[], None], deadline_s: float = DEADLINE_S) -> None:
+async def when_plugged_in(action: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
     """Does `action` as soon as it finds its device: tried now, and after everything that the kernel says of devices.
 
     Raises OSError: what the last try said.

@@ -5,6 +5,7 @@ import asyncio
 from katapy.agent.boot import BootPort
 from katapy.agent.containers import Containers
 from katapy.agent.events import Events
+from katapy.agent.growth import Growth
 from katapy.agent.network import Network
 from katapy.agent.oom import OomWatch
 from katapy.agent.reaper import Reaper
@@ -16,6 +17,7 @@ class Machine:
         self.events = Events()
         self.reaper = Reaper()
         self.network = Network(self.reaper)
+        self.growth = Growth(self.reaper)
         self.oom = OomWatch(self.events.oom)
         self.containers = Containers(self.reaper, self.oom, self.events.exited)
         self.sandbox_id: str | None = None

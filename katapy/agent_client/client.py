@@ -29,6 +29,8 @@ from katapy.protocol import agent_pb2_grpc, names
 
 Reply = TypeVar("Reply")
 
+_RESIZE_S = 65.0
+"""The guest waits three times 20 seconds at most, and says then what it waited for."""
 _SILENT = "waiting for the agent in the guest"
 _LATE_S = 1.0
 """After the deadline that grpc is given: it is late by half a minute when a guest floods it with headers."""
@@ -102,6 +104,15 @@ class AgentClient:
     async def update_network(self, request: pb.UpdateNetworkRequest, seconds: float) -> None:
         """The guest waits for devices that were plugged in, so this may take long."""
         await self._call(self._stub.UpdateNetwork, request, seconds)
+
+    async def find_disk(self, serial: str) -> pb.FindDiskReply:
+        """The guest waits for it: a disk that was plugged in."""
+        return await self._call(self._stub.FindDisk, pb.FindDiskRequest(serial=serial))
+
+    async def resize(self, cpus: int, more_memory_mib: int) -> None:
+        """The guest waits for what was plugged in."""
+        request = pb.ResizeRequest(cpus=cpus, more_memory_bytes=more_memory_mib << 20)
+        await self._call(self._stub.Resize, request, _RESIZE_S)
 
     async def create_container(
         self, container_id: str, spec_json: bytes, tmpfs: Sequence[pb.GuestTmpfs] = (), guest_writes: bool = False

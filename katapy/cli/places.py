@@ -14,9 +14,10 @@ from katapy.cli.supervisor_process import check_not_frozen
 from katapy.control import client, endpoint
 from katapy.control.messages import Fields
 from katapy.errors import HostError, KatapyError, WrongStatus
+from katapy.hypervisor.vm import Size
 from katapy.network import netns
 from katapy.oci.spec import Bundle
-from katapy.sandbox import annotations, facts, plan, plan_wire, pods, sources, store, template, trees
+from katapy.sandbox import annotations, blocks, facts, plan, plan_wire, pods, sources, store, template, trees
 from katapy.supervisor.launch import LOG_FILE, Launched, Task, launch
 from katapy.zygote import client as zygote
 
@@ -58,17 +59,19 @@ def choose(root: str, container_id: str, bundle: Bundle, conf: config.Config, or
     asked = spec.get("annotations") or {}
     found = sources.inspect_sources(spec.get("mounts") or [], bundle.path)
     pod = pods.find_pod(container_id, asked, plan.namespaces(spec), _world(root))
+    disks = blocks.plan_blocks(spec, found, conf.devices)
     writes = annotations.guest_writes(asked, conf.annotations.allowed, conf.share.writes == "guest")
     if pod is not None:
-        container = plan.plan_container(container_id, bundle.path, spec, found, pod.joined, writes)
+        least = annotations.sizing(asked, conf.annotations.allowed, Size(0, 0))
+        container = plan.plan_container(container_id, bundle.path, spec, found, pod.joined, writes, disks, least)
         return InPod(root, pod, container, conf)
-    default = annotations.Sizing(conf.hypervisor.vcpus, conf.hypervisor.memory_mib)
+    default = Size(conf.hypervisor.vcpus, conf.hypervisor.memory_mib)
     sizing = annotations.sizing(asked, conf.annotations.allowed, default)
-    container = plan.plan_container(container_id, bundle.path, spec, found, guest_writes=writes)
+    container = plan.plan_container(container_id, bundle.path, spec, found, guest_writes=writes, blocks=disks)
     for kind, path in container.namespaces:
         if kind == "network" and path:
             netns.check(path)
-    sandbox_plan = plan.plan_sandbox(container, spec, sizing, facts.host_facts(conf))
+    sandbox_plan = plan.plan_sandbox(container, sizing, facts.host_facts(conf), conf.hypervisor)
     return Alone(root, sandbox_plan, conf, origin)
 
 

@@ -40,6 +40,8 @@ FLAGS = {
     "pids-limit": ("pids", "limit", _number),
 }
 """Flag -> where its value goes in the resources object, and how it is read."""
+UPDATE_S = 90.0
+"""The machine may have to grow first."""
 _ZERO_IS_UNCHANGED = frozenset(("blkio-weight", "cpu-period", "cpu-rt-period", "pids-limit"))
 
 
@@ -47,7 +49,7 @@ def run(args: Args) -> int:
     state = store.live_status(args.root, args.id)
     resources = _read(args.resources) if args.resources else from_flags(args)
     spec.convert_resources(resources)
-    ask(args.root, state, "update", {"resources": resources}, "container not running")
+    ask(args.root, state, "update", {"resources": resources}, "container not running", UPDATE_S)
     return 0
 
 

@@ -33,6 +33,14 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Of a machine: number of processors, memory in MiB."""
+
+    vcpus: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShareSpec:
     """The pod's shared directory. `directory` is a host path, valid in the mount namespace that QEMU is started in."""
 
@@ -46,8 +54,9 @@ class VmSpec:
     """Everything that shapes the virtual machine's command line, but for descriptors (VmDescriptors).
 
     `kernel_parameters`: the image's own, then the user's. `generation_id`: a vmgenid device, which tells the guest that
-    it was cloned. `debug_console`: a slow serial console that shows the kernel's first words. `role`: a template has no
-    share; a clone gets it plugged in.
+    it was cloned. `max_vcpus`, `max_memory_mib`: how far it can grow while it runs (see Vm.resize); no more than the
+    size itself means that it can't. `debug_console`: a slow serial console that shows the kernel's first words. `role`:
+    a template has no share; a clone gets it plugged in.
     """
 
     name: str
@@ -69,6 +78,8 @@ class VmSpec:
     gid: int = 0
     groups: tuple[int, ...] = ()
     generation_id: bool = True
+    max_vcpus: int = 0
+    max_memory_mib: int = 0
     debug_console: bool = False
     role: Role = Role.BOOT
 
@@ -138,6 +149,20 @@ class Vm(Protocol):
 
     async def unplug_nic(self, card: str) -> None:
         """Takes a card away. Raises Timeout if the guest does not let it go, HypervisorError."""
+
+    async def plug_disk(self, fd: int, readonly: bool) -> str:
+        """A disk with the open block device `fd` (the caller's) behind it; its id, which is its serial number, too.
+        Raises HypervisorError."""
+
+    async def unplug_disk(self, disk: str) -> None:
+        """As `unplug_nic`. What the guest has written is in the device then."""
+
+    async def resize(self, size: Size) -> None:
+        """Offers the guest processors and memory up to that size, or asks it to give back what is more; it may take its
+        time for either. Raises HypervisorError, Timeout (a processor that the guest does not let go)."""
+
+    async def size(self) -> Size:
+        """What the machine has now: memory that the guest does not give back counts."""
 
     async def pause(self) -> None: ...
 

@@ -74,6 +74,16 @@ class AgentStub:
                 request_serializer=katapy_dot_protocol_dot_agent__pb2.DialInput.SerializeToString,
                 response_deserializer=katapy_dot_protocol_dot_agent__pb2.DialOutput.FromString,
                 _registered_method=True)
+        self.FindDisk = channel.unary_unary(
+                '/katapy.agent.v1.Agent/FindDisk',
+                request_serializer=katapy_dot_protocol_dot_agent__pb2.FindDiskRequest.SerializeToString,
+                response_deserializer=katapy_dot_protocol_dot_agent__pb2.FindDiskReply.FromString,
+                _registered_method=True)
+        self.Resize = channel.unary_unary(
+                '/katapy.agent.v1.Agent/Resize',
+                request_serializer=katapy_dot_protocol_dot_agent__pb2.ResizeRequest.SerializeToString,
+                response_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
         self.CreateContainer = channel.unary_unary(
                 '/katapy.agent.v1.Agent/CreateContainer',
                 request_serializer=katapy_dot_protocol_dot_agent__pb2.CreateContainerRequest.SerializeToString,
@@ -190,6 +200,21 @@ class AgentServicer:
 
     def Dial(self, request_iterator, context):
         """one TCP connection inside of the guest
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindDisk(self, request, context):
+        """-- devices --------------------------------------------------------------------------------------
+        waits for a disk that was plugged in
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resize(self, request, context):
+        """waits for what was plugged in, and uses it
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -315,6 +340,16 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Dial,
                     request_deserializer=katapy_dot_protocol_dot_agent__pb2.DialInput.FromString,
                     response_serializer=katapy_dot_protocol_dot_agent__pb2.DialOutput.SerializeToString,
+            ),
+            'FindDisk': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindDisk,
+                    request_deserializer=katapy_dot_protocol_dot_agent__pb2.FindDiskRequest.FromString,
+                    response_serializer=katapy_dot_protocol_dot_agent__pb2.FindDiskReply.SerializeToString,
+            ),
+            'Resize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resize,
+                    request_deserializer=katapy_dot_protocol_dot_agent__pb2.ResizeRequest.FromString,
+                    response_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
             ),
             'CreateContainer': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateContainer,
@@ -593,6 +628,60 @@ class Agent:
             '/katapy.agent.v1.Agent/Dial',
             katapy_dot_protocol_dot_agent__pb2.DialInput.SerializeToString,
             katapy_dot_protocol_dot_agent__pb2.DialOutput.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindDisk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/katapy.agent.v1.Agent/FindDisk',
+            katapy_dot_protocol_dot_agent__pb2.FindDiskRequest.SerializeToString,
+            katapy_dot_protocol_dot_agent__pb2.FindDiskReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/katapy.agent.v1.Agent/Resize',
+            katapy_dot_protocol_dot_agent__pb2.ResizeRequest.SerializeToString,
+            katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

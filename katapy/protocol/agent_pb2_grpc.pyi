@@ -57,6 +57,12 @@ class AgentStub:
     """
     Dial: _grpc.StreamStreamMultiCallable[_agent_pb2.DialInput, _agent_pb2.DialOutput]
     """one TCP connection inside of the guest"""
+    FindDisk: _grpc.UnaryUnaryMultiCallable[_agent_pb2.FindDiskRequest, _agent_pb2.FindDiskReply]
+    """-- devices --------------------------------------------------------------------------------------
+    waits for a disk that was plugged in
+    """
+    Resize: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]
+    """waits for what was plugged in, and uses it"""
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.CreateContainerReply]
     """-- container ------------------------------------------------------------------------------------"""
     StartContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]
@@ -98,6 +104,12 @@ class AgentAsyncStub(AgentStub):
     """
     Dial: _aio.StreamStreamMultiCallable[_agent_pb2.DialInput, _agent_pb2.DialOutput]  # type: ignore[assignment]
     """one TCP connection inside of the guest"""
+    FindDisk: _aio.UnaryUnaryMultiCallable[_agent_pb2.FindDiskRequest, _agent_pb2.FindDiskReply]  # type: ignore[assignment]
+    """-- devices --------------------------------------------------------------------------------------
+    waits for a disk that was plugged in
+    """
+    Resize: _aio.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]  # type: ignore[assignment]
+    """waits for what was plugged in, and uses it"""
     CreateContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.CreateContainerReply]  # type: ignore[assignment]
     """-- container ------------------------------------------------------------------------------------"""
     StartContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -184,6 +196,24 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.DialOutput], _abc.AsyncIterator[_agent_pb2.DialOutput]]:
         """one TCP connection inside of the guest"""
+
+    @_abc_1.abstractmethod
+    def FindDisk(
+        self,
+        request: _agent_pb2.FindDiskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.FindDiskReply, _abc.Awaitable[_agent_pb2.FindDiskReply]]:
+        """-- devices --------------------------------------------------------------------------------------
+        waits for a disk that was plugged in
+        """
+
+    @_abc_1.abstractmethod
+    def Resize(
+        self,
+        request: _agent_pb2.ResizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
+        """waits for what was plugged in, and uses it"""
 
     @_abc_1.abstractmethod
     def CreateContainer(

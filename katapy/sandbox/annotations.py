@@ -6,10 +6,10 @@ the configuration lists that very annotation. Those of the engines say what the 
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from katapy.errors import SpecError, Unsupported
+from katapy.hypervisor.vm import Size
 
 PREFIX = "io.katapy."
 VCPUS = "io.katapy.vcpus"
@@ -36,13 +36,7 @@ _MAX_GRANTED = 2**63
 _NOT_ALLOWED = "annotation {} is not allowed: list it under annotations.allowed in katapy.yaml"
 
 
-@dataclass(frozen=True, slots=True)
-class Sizing:
-    vcpus: int
-    memory_mib: int
-
-
-def sizing(annotations: Mapping[str, str], allowed: Collection[str], default: Sizing) -> Sizing:
+def sizing(annotations: Mapping[str, str], allowed: Collection[str], default: Size) -> Size:
     """`default`, changed by the annotations that are allowed.
 
     Raises Unsupported (not allowed or not known), SpecError (value).
@@ -54,7 +48,7 @@ def sizing(annotations: Mapping[str, str], allowed: Collection[str], default: Si
         if name not in allowed:
             raise Unsupported(_NOT_ALLOWED.format(name))
     values = {name: _number(name, value) for name, value in asked.items() if name in KNOWN}
-    return Sizing(values.get(VCPUS, default.vcpus), values.get(MEMORY_MIB, default.memory_mib))
+    return Size(values.get(VCPUS, default.vcpus), values.get(MEMORY_MIB, default.memory_mib))
 
 
 def guest_writes(annotations: Mapping[str, str], allowed: Collection[str], default: bool) -> bool:

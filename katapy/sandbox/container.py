@@ -13,6 +13,7 @@ from katapy.agent_client.stdio import Descriptors, StdioPump
 from katapy.errors import KatapyError, SpecError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
+from katapy.sandbox.disk_numbers import Numbers, renumber
 from katapy.sandbox.exec_process import exec_process, sub_cgroup
 from katapy.sandbox.lifecycle import Action, Status, advance
 from katapy.sandbox.plan import ContainerPlan
@@ -135,6 +136,8 @@ class Container:
         self._agent = agent
         self._on_change = on_change
         self._started = False
+        self.disks: Numbers = {}
+        self.demand = plan.demand
         self.short_of_memory = False
         self._exec_numbers = itertools.count(1)
         self.init: GuestProcess | None = None
@@ -191,7 +194,7 @@ class Container:
 
     async def update(self, resources: Mapping[str, Any]) -> None:
         advance(self.id, self.status, Action.UPDATE)
-        await self._agent.update(self.id, resources)
+        await self._agent.update(self.id, renumber(resources, self.disks))
 
     async def processes(self) -> Sequence[pb.Process]:
         """Those in the guest; empty when stopped."""

@@ -16,9 +16,9 @@ from katapy.config import Config
 from katapy.errors import ConfigError, HostError, HypervisorError, Timeout
 from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
-from katapy.hypervisor.vm import Role, ShareSpec, Transport, Vm, VmSpec
+from katapy.hypervisor.vm import Role, ShareSpec, Size, Transport, Vm, VmSpec
 from katapy.protocol import names
-from katapy.sandbox.plan import ContainerPlan, HostFacts, MachinePlan
+from katapy.sandbox.plan import ContainerPlan, HostFacts, MachinePlan, most_size
 from katapy.storage.shared_directory import SharedDirectory
 from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 from katapy.storage.volumes import Volumes
@@ -209,6 +209,7 @@ def bare_spec(facts: HostFacts, vcpus: int, memory_mib: int, config: Config, ima
     share one.
     """
     uid = config.users.first_uid + pid
+    most = most_size(Size(vcpus, memory_mib), config.hypervisor, facts)
     return VmSpec(
         name="template",
         arch=facts.arch,
@@ -218,6 +219,8 @@ def bare_spec(facts: HostFacts, vcpus: int, memory_mib: int, config: Config, ima
         cpu=facts.cpu_model,
         vcpus=vcpus,
         memory_mib=memory_mib,
+        max_vcpus=most.vcpus,
+        max_memory_mib=most.memory_mib,
         kernel=image.kernel,
         initrd=image.initrd,
         image=image.root,

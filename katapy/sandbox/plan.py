@@ -10,16 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from katapy.errors import SpecError, Unsupported
-from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.config import Hypervisor
+from katapy.errors import Unsupported
+from katapy.hypervisor.vm import Accelerator, ShareType, Size, Transport
 from katapy.protocol import names
 from katapy.sandbox import guest_spec
-from katapy.sandbox.annotations import Sizing, granted
+from katapy.sandbox.annotations import granted
+from katapy.sandbox.blocks import BlockPlan
+from katapy.sandbox.demand import NO_DEMAND, STEP_MIB, Demand, demand_of, wanted_size
 from katapy.sandbox.sources import Memory, Source, SourceKind
 from katapy.storage.shared_directory import ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
-MIB = 1024 * 1024
+_CPU_HOTPLUG = ("x86_64",)
+"""QEMU's machine `virt` of aarch64 has none."""
 _NOT_YET = ""
 """The guest's path of a bind: the supervisor puts it in (guest_spec.place_binds)."""
 _POD_OWNED = "/kubernetes.io~empty-dir/"
@@ -76,6 +80,8 @@ class ContainerPlan:
     annotations: Mapping[str, str]
     oci_version: str
     guest_writes: bool = False
+    blocks: tuple[BlockPlan, ...] = ()
+    demand: Demand = NO_DEMAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,14 @@ class MachinePlan:
 
 @dataclass(frozen=True, slots=True)
 class SandboxPlan(MachinePlan):
-    """One pod: its machine and its first container."""
+    """One pod: its machine, how far it may grow, and its first container.
+
+    reserve_mib: of the machine's memory, what is not its containers'.
+    """
 
     container: ContainerPlan
+    most: Size
+    reserve_mib: int
 
 
 def plan_container(
@@ -102,15 +113,18 @@ def plan_container(
     sources: Mapping[int, Source],
     joined: Mapping[str, str] | None = None,
     guest_writes: bool = False,
+    blocks: tuple[BlockPlan, ...] = (),
+    least: Size | None = None,
 ) -> ContainerPlan:
     """The container of a validated spec. `joined`: namespaces of its pod that it enters (sandbox/pods.py), None for the
-    first of a machine. `guest_writes`: what it changes in its root file system stays in the guest.
+    first of a machine. `guest_writes`: what it changes in its root file system stays in the guest. `blocks`: the
+    host's block devices that it gets. `least`: the size of the machine that its annotations ask for.
 
     Raises Unsupported, SpecError.
     """
     mounts = spec.get("mounts") or []
     shared = {i: s for i, s in sources.items() if s.kind in (SourceKind.DIRECTORY, SourceKind.FILE)}
-    guest_paths = dict.fromkeys(shared, _NOT_YET)
+    guest_paths = dict.fromkeys([*shared, *(b.mount for b in blocks if b.mount >= 0)], _NOT_YET)
     guest_paths |= {i: s.path for i, s in sources.items() if s.kind is SourceKind.DEVICE}
     memory = {i: s.memory for i, s in sources.items() if s.memory is not None}
     guest_paths |= {i: f"{names.GUEST_TMPFS}/{m.name}" for i, m in memory.items()}
@@ -134,29 +148,43 @@ def plan_container(
         annotations=dict(spec.get("annotations") or {}),
         oci_version=spec["ociVersion"],
         guest_writes=guest_writes,
+        blocks=blocks,
+        demand=demand_of((spec.get("linux") or {}).get("resources") or {}, least),
     )
 
 
-def plan_sandbox(container: ContainerPlan, spec: Mapping[str, Any], sizing: Sizing, facts: HostFacts) -> SandboxPlan:
-    """The machine for a single container. Raises Unsupported."""
+def plan_sandbox(container: ContainerPlan, sizing: Size, facts: HostFacts, hypervisor: Hypervisor) -> SandboxPlan:
+    """The machine that starts for a container. Raises Unsupported, SpecError."""
     kinds = {kind for kind, _ in container.namespaces}
     if "network" not in kinds:
         raise Unsupported(
             "host networking is not supported: a virtual machine has a network stack of its own; "
             "add a network namespace to the spec"
         )
-    resources = (spec.get("linux") or {}).get("resources") or {}
-    pod = granted(container.annotations)
+    boot = _boot_size(container, sizing, facts)
     return SandboxPlan(
         id=container.id,
-        vcpus=_vcpus(resources.get("cpu") or {}, pod.get("cpu") or {}, sizing.vcpus, facts.cpus),
-        memory_mib=min(
-            _memory_mib({**(resources.get("memory") or {}), **(pod.get("memory") or {})}, sizing.memory_mib),
-            max(facts.memory_mib, sizing.memory_mib),
-        ),
+        vcpus=boot.vcpus,
+        memory_mib=boot.memory_mib,
+        most=most_size(boot, hypervisor, facts),
+        reserve_mib=sizing.memory_mib // 2,
         facts=facts,
         container=container,
     )
+
+
+def _boot_size(container: ContainerPlan, sizing: Size, facts: HostFacts) -> Size:
+    """Enough for the limits of the container or of the pod, at most what the host has.
+
+    A pod without a quota may use what is free: its shares say how much it counts on.
+    """
+    pod = granted(container.annotations)
+    shares = 0 if pod.get("cpu", {}).get("quota") else pod.get("cpu", {}).get("shares", 0)
+    least = Size(max(1, sizing.vcpus, math.ceil(shares / 1024)), sizing.memory_mib)
+    sizes = [wanted_size(least, least.memory_mib // 2, [d]) for d in (container.demand, demand_of(pod))]
+    vcpus = max(size.vcpus for size in sizes)
+    memory = sizes[1].memory_mib if pod.get("memory") else sizes[0].memory_mib
+    return Size(min(vcpus, max(facts.cpus, sizing.vcpus)), min(memory, max(facts.memory_mib, sizing.memory_mib)))
 
 
 def console_size(process: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -185,35 +213,13 @@ def namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
     return tuple((n["type"], n.get("path") or None) for n in listed)
 
 
-def _vcpus(cpu: Mapping[str, Any], pod: Mapping[str, int], default: int, available: int) -> int:
-    """Enough for the quota (of the container or of the pod) and for the cpuset, at most what the host has.
-
-    A pod without a quota may use what is free: its shares say how much it counts on.
-    """
-    wanted = default
-    for limits in (cpu, pod):
-        quota, period = limits.get("quota") or 0, limits.get("period") or 100_000
-        if quota > 0:
-            wanted = max(wanted, math.ceil(quota / period))
-    if not pod.get("quota"):
-        wanted = max(wanted, math.ceil(pod.get("shares", 0) / 1024))
-    if cpu.get("cpus"):
-        wanted = max(wanted, _highest_cpu(cpu["cpus"]) + 1)
-    return max(1, min(wanted, max(available, default)))
-
-
-def _highest_cpu(cpuset: str) -> int:
-    """Of a list such as `0-2,5`."""
-    try:
-        return max(int(number) for part in cpuset.split(",") for number in part.split("-"))
-    except ValueError as e:
-        raise SpecError(f"invalid cpuset {cpuset!r}", "$.linux.resources.cpu.cpus") from e
-
-
-def _memory_mib(memory: Mapping[str, Any], default: int) -> int:
-    """The configured size serves kernel, agent and page cache; a container's limit above half of it comes on top."""
-    limit = (memory.get("limit") or 0) // MIB
-    return default if limit <= default // 2 else default // 2 + limit
+def most_size(boot: Size, config: Hypervisor, facts: HostFacts) -> Size:
+    """How far a machine can grow: as configured, else its memory as far as the host goes."""
+    vcpus = config.max_vcpus or boot.vcpus
+    steps = max(0, (config.max_memory_mib or facts.memory_mib) - boot.memory_mib) // STEP_MIB
+    if facts.arch not in _CPU_HOTPLUG:
+        vcpus = boot.vcpus
+    return Size(max(boot.vcpus, vcpus), boot.memory_mib + steps * STEP_MIB)
 
 
 SHARE_OPTIONS = {

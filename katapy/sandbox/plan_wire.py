@@ -9,6 +9,8 @@ from typing import Any
 
 from katapy.errors import UsageError
 from katapy.oci.ids import check_id
+from katapy.sandbox.blocks import BlockPlan
+from katapy.sandbox.demand import Demand
 from katapy.sandbox.plan import BindPlan, ContainerPlan
 from katapy.sandbox.sources import Memory
 from katapy.storage.shared_directory import ReadOnly
@@ -19,6 +21,8 @@ def encode(plan: ContainerPlan) -> str:
     document["spec_json"] = plan.spec_json.decode()
     document["memory"] = [astuple(m) for m in plan.memory]
     document["binds"] = [(b.index, b.source, b.readonly.value, b.recursive) for b in plan.binds]
+    document["demand"] = astuple(plan.demand)
+    document["blocks"] = [astuple(b) for b in plan.blocks]
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -30,6 +34,8 @@ def decode(text: str) -> ContainerPlan:
         document["spec_json"] = document["spec_json"].encode()
         document["binds"] = tuple(BindPlan(i, s, ReadOnly(r), x) for i, s, r, x in document["binds"])
         document["memory"] = tuple(Memory(*fields) for fields in document["memory"])
+        document["blocks"] = tuple(BlockPlan(*fields) for fields in document["blocks"])
+        document["demand"] = Demand(*document["demand"])
         document["namespaces"] = tuple((kind, path) for kind, path in document["namespaces"])
         if document["console_size"] is not None:
             columns, rows = document["console_size"]

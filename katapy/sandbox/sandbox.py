@@ -24,11 +24,15 @@ from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.container import Attachment, Container, Started
+from katapy.sandbox.demand import Demand, larger, updated
+from katapy.sandbox.disk_numbers import numbers_of, place_disks
+from katapy.sandbox.disks import PodDisks
 from katapy.sandbox.events import Events
 from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
+from katapy.sandbox.size import PodSize
 from katapy.sandbox.timings import Timings
 
 T = TypeVar("T")
@@ -90,6 +94,8 @@ class Sandbox:
         self.events = Events(self.call)
         self.network = network
         self._channel = channel
+        self._disks = PodDisks(vm)
+        self._size = PodSize(vm, plan)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[asyncio.Task[None]] = []
         self._booted = self._spawn(self._boot())
@@ -190,8 +196,12 @@ class Sandbox:
                 await self._while_alive(self.network.attach(agent, attachment.pid))
             container = Container(plan, agent, self._host.save)
             try:
-                paths = self._host.share(plan, trees)
-                await self._while_alive(container.create(attachment, place_binds(plan.spec_json, paths)))
+                await self._while_alive(self._size.fit(agent, [*self._demands(), container.demand]))
+                document = place_binds(plan.spec_json, self._host.share(plan, trees))
+                disks = await self._while_alive(self._disks.attach(agent, plan.id, plan.blocks))
+                container.disks = numbers_of(disks)
+                document = place_disks(document, plan.blocks, disks)
+                await self._while_alive(container.create(attachment, document))
             except BaseException:
                 await self._undo(agent, plan.id)
                 raise
@@ -201,11 +211,33 @@ class Sandbox:
         self._spawn(self._watch_init(container))
         return container
 
+    def _demands(self) -> list[Demand]:
+        """Of the containers that have not ended."""
+        return [c.demand for c in self.containers.values() if c.status is not Status.STOPPED]
+
+    async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
+        """New limits. The machine grows before, and shrinks afterwards."""
+        container, agent = self.container(container_id), await self._ready()
+        before, after = container.demand, updated(container.demand, resources)
+        others = [d for d in self._demands() if d is not before]
+        if container.status is not Status.STOPPED:
+            await self._while_alive(self._size.fit(agent, [*others, larger(before, after)]))
+        await self._while_alive(container.update(resources))
+        container.demand = after
+        self._spawn(self._shrink())
+
     async def _undo(self, agent: AgentClient, container_id: str) -> None:
         """A create that failed, or whose caller has gone, may have made the container all the same."""
         with contextlib.suppress(KatapyError):
-            await asyncio.shield(self._spawn(self._while_alive(agent.remove(container_id))))
+            await asyncio.shield(self._spawn(self._while_alive(self._remove(agent, container_id))))
         self._unshare(container_id)
+
+    async def _remove(self, agent: AgentClient, container_id: str) -> None:
+        try:
+            await agent.remove(container_id)
+        finally:
+            await self._disks.detach(container_id)
+            await self._size.fit(agent, self._demands())
 
     def _unshare(self, container_id: str) -> None:
         """What can't be taken away now goes with the machine."""
@@ -266,12 +298,24 @@ class Sandbox:
     async def _part(self, container: Container) -> None:
         """A container ends and the machine goes on. Whatever can't be taken away, the exit status is told."""
         try:
-            await self._while_alive(container.clear())
+            await self._while_alive(self._clear(container))
         except KatapyError as e:
             log.warning("remove container %s from the guest: %s", container.id, e)
         finally:
             self._unshare(container.id)
             self._tell(container)
+        await self._shrink()
+
+    async def _shrink(self) -> None:
+        """What no container needs any more is given back. With the machine its size is nobody's affair."""
+        with contextlib.suppress(KatapyError):
+            await self._while_alive(self._size.fit(await self._ready(), self._demands()))
+
+    async def _clear(self, container: Container) -> None:
+        try:
+            await container.clear()
+        finally:
+            await self._disks.detach(container.id)
 
     def _note_shortage(self, container: Container) -> None:
         """Once: a guest may say it as often as it likes."""
@@ -338,6 +382,7 @@ class Sandbox:
         if self._channel is not None:
             await self._channel.close(None)
         self.network.close()
+        self._size.close()
         self._host.release()
 
 

@@ -5,7 +5,7 @@ Runs in the CLI, before `plan`, which is pure.
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,12 +24,16 @@ _GUEST_DEVICES = {
 }
 """Devices without state: the guest's own serves as well as the host's (`-v /dev/null:/etc/x` hides a file)."""
 
+_LEAST_HUGE = 64 * 1024
+"""Bytes: of hugetlbfs, the size of a block is that of a page."""
+
 
 class SourceKind(StrEnum):
     DIRECTORY = "directory"
     FILE = "file"
     MEMORY = "memory"
     DEVICE = "device"
+    BLOCK = "block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,13 @@ class Memory:
 class Source:
     """`path` is absolute, on the host, or in the guest for kind DEVICE.
 
-    `memory`: what the tmpfs behind it is like, for kind MEMORY.
+    `memory`: what the tmpfs behind it is like, for kind MEMORY. `device`: its number, for kind BLOCK.
     """
 
     kind: SourceKind
     path: str
     memory: Memory | None = None
+    device: int = 0
 
 
 def is_bind(mount: Mapping[str, Any]) -> bool:
@@ -67,9 +72,26 @@ def is_bind(mount: Mapping[str, Any]) -> bool:
 def inspect_sources(mounts: Sequence[Mapping[str, Any]], bundle: str) -> dict[int, Source]:
     """Index in `mounts` -> its source, for every bind.
 
-    Raises HostError (absent), Unsupported (socket, device, FIFO).
+    Raises HostError (absent), Unsupported (socket, character device, FIFO; a file system on a block device).
     """
+    for mount in mounts:
+        if not is_bind(mount):
+            _refuse_disk(mount)
     return {i: _inspect(m, bundle) for i, m in enumerate(mounts) if is_bind(m)}
+
+
+def _refuse_disk(mount: Mapping[str, Any]) -> None:
+    """Raises Unsupported for a mount of a block device: the guest's device would be open to whoever may make nodes."""
+    path = mount.get("source") or ""
+    try:
+        is_disk = path.startswith("/") and stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:  # a name, as of a tmpfs
+        return
+    if is_disk:
+        raise Unsupported(
+            f"mount of {path} to {mount['destination']} is not supported: mount it on the host and bind the directory, "
+            "or give the container the device"
+        )
 
 
 def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
@@ -81,13 +103,17 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
     mode = status.st_mode
     if stat.S_ISDIR(mode):
         shm = mount["destination"].rstrip("/") == "/dev/shm"
-        if (shm or _EMPTY_DIR in path) and _on_tmpfs(path):
+        if (shm or _EMPTY_DIR in path) and _is_on(path, _TMPFS_TYPES):
             return Source(SourceKind.MEMORY, path, _memory(path, status, kept=not shm))
+        if status.st_blksize >= _LEAST_HUGE and _is_on(path, {"hugetlbfs"}):
+            raise Unsupported(f"bind mount of {path} is not supported: huge pages of the host can't be a guest's")
         return Source(SourceKind.DIRECTORY, path)
     if stat.S_ISREG(mode):
         return Source(SourceKind.FILE, path)
     if stat.S_ISCHR(mode) and status.st_rdev in _GUEST_DEVICES:
         return Source(SourceKind.DEVICE, _GUEST_DEVICES[status.st_rdev])
+    if stat.S_ISBLK(mode):
+        return Source(SourceKind.BLOCK, path, device=status.st_rdev)
     raise Unsupported(f"bind mount of {path} is not supported: only files and directories can be shared with a guest")
 
 
@@ -98,10 +124,10 @@ def _memory(path: str, status: os.stat_result, kept: bool) -> Memory:
     return Memory(name, size, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, kept)
 
 
-def _on_tmpfs(path: str) -> bool:
-    """By the mount that `path` is on, as /proc/self/mountinfo names it."""
+def _is_on(path: str, types: Collection[str]) -> bool:
+    """Whether the mount that `path` is on is of one of these types, as /proc/self/mountinfo names them."""
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
         lines = [line.split() for line in f]
-    return any(fields[2] == number and fields[fields.index("-") + 1] in _TMPFS_TYPES for fields in lines)
+    return any(fields[2] == number and fields[fields.index("-") + 1] in types for fields in lines)

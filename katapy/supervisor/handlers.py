@@ -95,7 +95,7 @@ class Handlers:
         resources = fields.get("resources")
         if not isinstance(resources, dict):
             raise UsageError("the request has no resources")
-        await self._sandbox.call(self._sandbox.container(_text(fields, "id")).update(resources))
+        await self._sandbox.update(_text(fields, "id"), resources)
         return {}
 
     async def ps(self, fields: Fields, _: Descriptors) -> Fields:

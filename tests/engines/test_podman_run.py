@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from framework.loop import loop_device
 from framework.podman import IMAGE, Box, Podman
 from framework.runtime import Result
 
@@ -61,6 +62,23 @@ def test_a_volume_that_is_missing_is_one_line(podman: Podman, tmp_path: Path) ->
     done = podman.run("--rm", f"--volume={tmp_path}/nosuch:/x", IMAGE, "true")
     assert done.status == 125
     assert "nosuch" in done.err
+
+
+def test_a_block_device(podman: Podman, tmp_path: Path) -> None:
+    """What the container has written without a sync is there when it has ended, and with it its machine."""
+    with loop_device(tmp_path / "disk", 1 << 20) as device:
+        script = "echo by-podman | dd of=/dev/xvda bs=512 seek=1 conv=notrunc,sync 2>&1"
+        podman.run("--rm", f"--device={device.path}:/dev/xvda", IMAGE, "sh", "-c", script).ok()
+        assert device.read(512, 9) == b"by-podman"
+
+
+@pytest.mark.guest
+def test_privileged_is_not_all_disks_of_the_host(podman: Podman, tmp_path: Path) -> None:
+    with loop_device(tmp_path / "disk", 1 << 20) as device:
+        script = f"test -b {device.path} && cat /sys/block/*/serial; head -c 1 {device.path}"
+        done = podman.run("--rm", "--privileged", IMAGE, "sh", "-c", script)
+    assert done.status != 0
+    assert "disk-" not in done.out
 
 
 def test_two_at_once(podman: Podman) -> None:

@@ -22,16 +22,15 @@ from typing import Any
 
 from framework import evil_agent
 from katapy.agent_client.stdio import Descriptors as Stdio
-from katapy.config import Config, Timeouts
+from katapy.config import Config, Hypervisor, Timeouts
 from katapy.control import messages
 from katapy.control.server import Descriptors
 from katapy.errors import HostError, KatapyError
-from katapy.hypervisor.vm import Accelerator, ShareType, Transport, VmExit
+from katapy.hypervisor.vm import Accelerator, ShareType, Size, Transport, VmExit
 from katapy.linux.rtnetlink import COUNTERS, Link
 from katapy.network.loopback import Loopback
 from katapy.network.pod import PodNamespace
 from katapy.network.scan import Found, Interface
-from katapy.sandbox.annotations import Sizing
 from katapy.sandbox.container import Attachment, Container
 from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import ContainerPlan, HostFacts, SandboxPlan, plan_container, plan_sandbox
@@ -69,7 +68,7 @@ _SPEC: dict[str, Any] = {
 
 def make_plan(spec: dict[str, Any] | None = None) -> SandboxPlan:
     document = spec or _SPEC
-    return plan_sandbox(plan_container(ID, "/nowhere", document, {}), document, Sizing(1, 512), _FACTS)
+    return plan_sandbox(plan_container(ID, "/nowhere", document, {}), Size(1, 512), _FACTS, Hypervisor())
 
 
 class AgentVm:
@@ -102,6 +101,16 @@ class AgentVm:
         return "nic-1"
 
     async def unplug_nic(self, card: str) -> None: ...
+
+    async def plug_disk(self, fd: int, readonly: bool) -> str:
+        return "disk-1"
+
+    async def unplug_disk(self, disk: str) -> None: ...
+
+    async def resize(self, size: Size) -> None: ...
+
+    async def size(self) -> Size:
+        return Size(1, 512)
 
     async def pause(self) -> None: ...
 

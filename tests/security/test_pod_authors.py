@@ -9,19 +9,19 @@ from framework.besieged import make_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katapy.config import Config
+from katapy.config import Config, Hypervisor
 from katapy.errors import KatapyError, SpecError, Unsupported
 from katapy.hypervisor.qemu.cmdline import build_argv
 from katapy.hypervisor.qemu.jail import jail_entries
-from katapy.hypervisor.vm import ShareSpec, ShareType, VmDescriptors, VmSpec
+from katapy.hypervisor.vm import ShareSpec, ShareType, Size, VmDescriptors, VmSpec
 from katapy.oci.ids import check_id
-from katapy.sandbox.annotations import KNOWN, PREFIX, Sizing, sizing
+from katapy.sandbox.annotations import KNOWN, PREFIX, sizing
 from katapy.sandbox.machine import Image, boot_message, machine_spec, new_secret
 from katapy.sandbox.plan import plan_container, plan_sandbox
 from katapy.storage import virtiofsd
 from katapy.storage.virtiofsd import Flavour, Virtiofsd
 
-DEFAULT = Sizing(1, 512)
+DEFAULT = Size(1, 512)
 IMAGE = Image("/images/vmlinux", "/images/initrd", "/images/rootfs.erofs", ("quiet",))
 NUMBERS = VmDescriptors(3, 4, 5, agent=6, virtiofs=7)
 KATA = (
@@ -57,7 +57,7 @@ def argv_of(annotations: dict[str, str], allowed: tuple[str, ...] = ()) -> list[
     """QEMU's command line for a container with these annotations. Raises as `create` does."""
     document = {**SPEC, "annotations": annotations}
     size = sizing(annotations, allowed, DEFAULT)
-    plan = plan_sandbox(plan_container("c1", "/bundle", document, {}), document, size, make_plan().facts)
+    plan = plan_sandbox(plan_container("c1", "/bundle", document, {}), size, make_plan().facts, Hypervisor())
     return build_argv(machine_spec(plan, Config(), IMAGE, "/run/shared", 1), NUMBERS)
 
 

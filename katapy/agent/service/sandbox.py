@@ -8,6 +8,7 @@ from typing import Any
 
 import katapy
 from katapy.agent import hotplug, init
+from katapy.agent.growth import memory_bytes
 from katapy.agent.machine import Machine
 from katapy.errors import HostError, SpecError, WrongStatus
 from katapy.linux import mount
@@ -32,7 +33,7 @@ class SandboxCalls:
             kernel_release=os.uname().release,
             crun_version=str(packages.get("crun", "")) if isinstance(packages, dict) else "",
             image_version=str(image.get("version", "")),
-            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            memory_bytes=memory_bytes(),
             cpus=os.cpu_count() or 0,
             cgroup_controllers=_controllers(),
             phases=[pb.Phase(name=name, uptime_seconds=uptime) for name, uptime in self.machine.boot.phases],

@@ -6,6 +6,7 @@ import grpc
 
 from katapy.agent.machine import Machine
 from katapy.agent.service.container import ContainerCalls
+from katapy.agent.service.devices import DeviceCalls
 from katapy.agent.service.gate import Gate
 from katapy.agent.service.network import NetworkCalls
 from katapy.agent.service.process import ProcessCalls
@@ -24,7 +25,7 @@ OPTIONS = (
 
 
 class AgentService(  # type: ignore[misc]  # the stub wants generators where grpc.aio takes context.write as well
-    SandboxCalls, NetworkCalls, ContainerCalls, ProcessCalls, StdioCalls, agent_pb2_grpc.AgentServicer
+    SandboxCalls, NetworkCalls, DeviceCalls, ContainerCalls, ProcessCalls, StdioCalls, agent_pb2_grpc.AgentServicer
 ):
     def __init__(self, machine: Machine) -> None:
         self.machine = machine

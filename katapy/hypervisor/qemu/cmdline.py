@@ -39,7 +39,7 @@ def build_argv(spec: VmSpec, fds: VmDescriptors) -> list[str]:
         "-sandbox", _SANDBOX,
         *_machine(spec),
         "-cpu", spec.cpu,
-        "-smp", str(spec.vcpus),
+        *devices.processors(spec),
         *devices.memory(spec, fds),
         *_kernel(spec),
         *devices.qmp(fds),

@@ -16,13 +16,15 @@ from katapy.hypervisor.qemu.console import OutputLog
 from katapy.hypervisor.qemu.descriptors import HostEnds
 from katapy.hypervisor.qemu.monitor import Monitor
 from katapy.hypervisor.qemu.slots import Slots
-from katapy.hypervisor.vm import Transport, VmExit, VmSpec
+from katapy.hypervisor.vm import Size, Transport, VmExit, VmSpec
 from katapy.linux.process import Spawned
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
+    from katapy.hypervisor.qemu.disks import Disks
+    from katapy.hypervisor.qemu.growth import Growth
     from katapy.hypervisor.qemu.nics import Nics
     from katapy.hypervisor.qemu.qmp import QmpChannel
 
@@ -60,6 +62,8 @@ class QemuVm:
         self._boot = BootPort()
         self._qmp: QmpChannel | None = None
         self._nics: Nics | None = None
+        self._disks: Disks | None = None
+        self._grown: Growth | None = None
         self._slots = Slots()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exit: asyncio.Task[VmExit] | None = None
@@ -140,6 +144,22 @@ class QemuVm:
         """See vm.Vm."""
         await self._cards().unplug(card)
 
+    async def plug_disk(self, fd: int, readonly: bool) -> str:
+        """See vm.Vm."""
+        return await self._drives().plug(fd, readonly)
+
+    async def unplug_disk(self, disk: str) -> None:
+        """See vm.Vm."""
+        await self._drives().unplug(disk)
+
+    async def resize(self, size: Size) -> None:
+        """See vm.Vm."""
+        await self._growth().resize(size)
+
+    async def size(self) -> Size:
+        """See vm.Vm."""
+        return await self._growth().size()
+
     async def pause(self) -> None:
         """Stops the vCPUs. Raises HypervisorError."""
         await self._channel().execute("stop")
@@ -192,6 +212,22 @@ class QemuVm:
         if self._nics is None:
             self._nics = Nics(self._channel(), self._slots)
         return self._nics
+
+    def _drives(self) -> Disks:
+        """As `_cards`."""
+        from katapy.hypervisor.qemu.disks import Disks
+
+        if self._disks is None:
+            self._disks = Disks(self._channel(), self._slots)
+        return self._disks
+
+    def _growth(self) -> Growth:
+        """As `_cards`."""
+        from katapy.hypervisor.qemu.growth import Growth
+
+        if self._grown is None:
+            self._grown = Growth(self._channel(), self._spec)
+        return self._grown
 
     def _watch(self) -> asyncio.Task[VmExit]:
         """Readers of the running loop, and the task that notices QEMU's end; made by the first who asks."""

@@ -55,6 +55,17 @@ class QmpChannel:
             raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
         await self.execute("getfd", {"fdname": name})
 
+    async def add_descriptor(self, fd: int) -> int:
+        """QEMU has a copy of `fd` then; the number of the set it is in. Raises HypervisorError."""
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as e:
+            raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
+        answer = await self.execute("add-fd")
+        if not isinstance(answer, dict) or not isinstance(answer.get("fdset-id"), int):
+            raise HypervisorError("qemu did not say where it put a descriptor")
+        return int(answer["fdset-id"])
+
     async def remove_device(self, device: str, limit_s: float) -> None:
         """Returns when the guest has let it go. Raises Timeout if it does not, HypervisorError."""
         gone = self._removals.setdefault(device, asyncio.Event())

@@ -5,9 +5,9 @@ from katapy.hypervisor.qemu.devices import HOTPLUG_PORTS
 
 
 class Slots:
-    """`slot-0` and up, as hotplug_ports made them, but for the last: it is the share's in a clone (SHARE_SLOT)."""
+    """`slot-0` and up, as hotplug_ports made them, but for the last two: SHARE_SLOT, MEMORY_SLOT."""
 
-    def __init__(self, count: int = HOTPLUG_PORTS - 1) -> None:
+    def __init__(self, count: int = HOTPLUG_PORTS - 2) -> None:
         self._free = [f"slot-{number}" for number in reversed(range(count))]
         self._taken: dict[str, str] = {}
 

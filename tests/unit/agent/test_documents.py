@@ -1,13 +1,22 @@
 """What the agent reads of requests before crun sees them."""
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katapy.agent.documents import cgroup_path, check_id, check_sub_cgroup, parse_object, wants_terminal
-from katapy.errors import SpecError
+from katapy.agent.documents import (
+    cgroup_path,
+    check_huge_pages,
+    check_id,
+    check_sub_cgroup,
+    parse_object,
+    wants_terminal,
+)
+from katapy.errors import SpecError, Unsupported
 
 
 @given(st.text(max_size=20))
@@ -68,3 +77,12 @@ def test_sub_cgroup() -> None:
     for path in ("/a", "..", ".", "../a", "a/../../b", "a//b", "a/"):
         with pytest.raises(SpecError):
             check_sub_cgroup(path)
+
+
+@pytest.mark.parametrize("count, refused", [("0\n", True), ("8\n", False)])
+def test_a_hugetlbfs_takes_huge_pages(tmp_path: Path, count: str, refused: bool) -> None:
+    (tmp_path / "hugepages-2048kB").mkdir()
+    (tmp_path / "hugepages-2048kB/nr_hugepages").write_text(count)
+    check_huge_pages({"mounts": [{"type": "tmpfs", "destination": "/tmp"}]}, str(tmp_path))
+    with pytest.raises(Unsupported, match="/huge is not supported") if refused else contextlib.nullcontext():
+        check_huge_pages({"mounts": [{"type": "hugetlbfs", "destination": "/huge"}]}, str(tmp_path))

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from katapy.config import Hypervisor
 from katapy.errors import SpecError, Unsupported
-from katapy.hypervisor.vm import Accelerator, ShareType, Transport
+from katapy.hypervisor.vm import Accelerator, ShareType, Size, Transport
 from katapy.protocol import names
-from katapy.sandbox.annotations import GUEST_WRITES, MEMORY_MIB, VCPUS, Sizing, guest_writes, sizing
+from katapy.sandbox.annotations import GUEST_WRITES, MEMORY_MIB, VCPUS, guest_writes, sizing
 from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
 from katapy.sandbox.sources import Memory, Source, SourceKind
@@ -27,7 +28,7 @@ FACTS = HostFacts(
     groups=(),
     generation_id=True,
 )
-DEFAULT = Sizing(1, 512)
+DEFAULT = Size(1, 512)
 
 
 def spec(**linux: Any) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def test_what_a_guest_cannot_do_is_refused(linux: dict[str, Any], words: str) ->
 def test_host_networking_is_refused() -> None:
     document = spec(namespaces=[{"type": "pid"}])
     with pytest.raises(Unsupported, match="host networking is not supported"):
-        plan_sandbox(container(document), document, DEFAULT, FACTS)
+        plan_sandbox(container(document), DEFAULT, FACTS, Hypervisor())
 
 
 @pytest.mark.parametrize(
@@ -165,14 +166,14 @@ def test_host_networking_is_refused() -> None:
 )
 def test_the_machine_is_as_large_as_its_container_needs(resources: dict[str, Any], expected: tuple[int, int]) -> None:
     document = spec(resources=resources)
-    planned = plan_sandbox(container(document), document, DEFAULT, FACTS)
+    planned = plan_sandbox(container(document), DEFAULT, FACTS, Hypervisor())
     assert (planned.vcpus, planned.memory_mib) == expected
 
 
 def test_a_cpuset_that_is_none_is_an_error_with_its_path() -> None:
     document = spec(resources={"cpu": {"cpus": "a-b"}})
     with pytest.raises(SpecError, match=r"\$\.linux\.resources\.cpu\.cpus"):
-        plan_sandbox(container(document), document, DEFAULT, FACTS)
+        plan_sandbox(container(document), DEFAULT, FACTS, Hypervisor())
 
 
 class TestAnnotations:
@@ -184,7 +185,7 @@ class TestAnnotations:
             sizing({VCPUS: "2"}, (), DEFAULT)
 
     def test_one_that_is_allowed_counts(self) -> None:
-        assert sizing({VCPUS: "2", MEMORY_MIB: "1024"}, (VCPUS, MEMORY_MIB), DEFAULT) == Sizing(2, 1024)
+        assert sizing({VCPUS: "2", MEMORY_MIB: "1024"}, (VCPUS, MEMORY_MIB), DEFAULT) == Size(2, 1024)
 
     def test_one_that_does_not_exist_is_refused(self) -> None:
         with pytest.raises(Unsupported, match="not known"):
@@ -216,7 +217,7 @@ CRI, CRIO = "io.kubernetes.cri.sandbox-", "io.kubernetes.cri-o.PodLinuxResources
 def test_the_machine_is_as_large_as_the_engine_says(annotations: dict[str, str], vcpus: int, memory: int) -> None:
     document = spec() | {"annotations": annotations}
     facts = dataclasses.replace(FACTS, memory_mib=4096)
-    plan = plan_sandbox(container(document), document, DEFAULT, facts)
+    plan = plan_sandbox(container(document), DEFAULT, facts, Hypervisor())
     assert (plan.vcpus, plan.memory_mib) == (vcpus, memory)
 
 
@@ -234,7 +235,7 @@ def test_the_machine_is_as_large_as_the_engine_says(annotations: dict[str, str],
 def test_a_size_that_is_none_is_an_error(annotations: dict[str, str]) -> None:
     document = spec() | {"annotations": annotations}
     with pytest.raises(SpecError):
-        plan_sandbox(container(document), document, DEFAULT, FACTS)
+        plan_sandbox(container(document), DEFAULT, FACTS, Hypervisor())
 
 
 def test_changes_that_stay_in_the_guest_need_another_root() -> None:

@@ -1,0 +1,92 @@
+"""A machine that grows and shrinks while it runs: processors are plugged in one by one, memory is one virtio-mem
+device, of which the guest takes as much as it is offered. Supervisor only.
+
+virtio-mem, because it goes in steps and back again, needs no slots on the command line of the template, and is one
+region of memory for virtiofsd. It is plugged in when a machine first grows.
+"""
+
+import contextlib
+
+from katapy.errors import HypervisorError
+from katapy.hypervisor.qemu.devices import MEMORY_SLOT
+from katapy.hypervisor.qemu.qmp import QmpChannel
+from katapy.hypervisor.vm import Size, VmSpec
+
+_MIB = 1024 * 1024
+_UNPLUG_S = 10.0
+_BACKEND, _DEVICE = "more-memory", "more-memory-device"
+
+_Place = dict[str, object]
+"""One entry of query-hotpluggable-cpus."""
+
+
+class Growth:
+    """Of one machine, which was started as `spec` says. Not for concurrent use."""
+
+    def __init__(self, qmp: QmpChannel, spec: VmSpec) -> None:
+        self._qmp = qmp
+        self._spec = spec
+        self._cpus: list[str] = []
+        self._memory_mib = 0
+        self._has_device = False
+
+    async def resize(self, size: Size) -> None:
+        """Within what the command line has left room for. Raises HypervisorError, Timeout."""
+        await self._set_memory(size.memory_mib - self._spec.memory_mib)
+        while len(self._cpus) < size.vcpus - self._spec.vcpus:
+            await self._add_cpu()
+        while len(self._cpus) > max(0, size.vcpus - self._spec.vcpus):
+            await self._qmp.remove_device(self._cpus[-1], _UNPLUG_S)
+            self._cpus.pop()
+
+    async def size(self) -> Size:
+        """What is plugged in, by QEMU's word. Raises HypervisorError."""
+        vcpus = self._spec.vcpus + len(self._cpus)
+        return Size(vcpus, self._spec.memory_mib + (await self._plugged_mib() if self._has_device else 0))
+
+    async def _set_memory(self, more_mib: int) -> None:
+        wanted = max(0, min(more_mib, self._spec.max_memory_mib - self._spec.memory_mib))
+        if wanted == self._memory_mib:
+            return
+        if not self._has_device:
+            await self._add_memory(wanted)
+        else:
+            place = {"path": f"/machine/peripheral/{_DEVICE}", "property": "requested-size"}
+            await self._qmp.execute("qom-set", {**place, "value": wanted * _MIB})
+        self._memory_mib = wanted
+
+    async def _add_memory(self, mib: int) -> None:
+        """The device, of all the memory there can ever be; it costs what the guest uses of it."""
+        room = (self._spec.max_memory_mib - self._spec.memory_mib) * _MIB
+        backend = {"qom-type": "memory-backend-memfd", "id": _BACKEND, "size": room, "share": True, "reserve": False}
+        await self._qmp.execute("object-add", backend)
+        device = {"driver": "virtio-mem-pci", "id": _DEVICE, "memdev": _BACKEND, "bus": MEMORY_SLOT}
+        try:
+            await self._qmp.execute("device_add", {**device, "requested-size": mib * _MIB})
+        except BaseException:
+            with contextlib.suppress(HypervisorError):
+                await self._qmp.execute("object-del", {"id": _BACKEND})
+            raise
+        self._has_device = True
+
+    async def _plugged_mib(self) -> int:
+        answer = await self._qmp.execute("query-memory-devices")
+        found = [d.get("data", {}) for d in answer if isinstance(d, dict)] if isinstance(answer, list) else []
+        return sum(int(d.get("size", 0)) for d in found if d.get("id") == _DEVICE) // _MIB
+
+    async def _add_cpu(self) -> None:
+        place = next(iter(await self._free_places()), None)
+        if place is None:
+            raise HypervisorError(f"no place for another processor: the machine has {self._spec.max_vcpus}")
+        cpu = f"cpu-{len(self._cpus) + 1}"
+        properties = place["props"]
+        assert isinstance(properties, dict)
+        await self._qmp.execute("device_add", {"driver": place["type"], "id": cpu, **properties})
+        self._cpus.append(cpu)
+
+    async def _free_places(self) -> list[_Place]:
+        """By their numbers, lowest first."""
+        answer = await self._qmp.execute("query-hotpluggable-cpus")
+        places = [p for p in answer if isinstance(p, dict)] if isinstance(answer, list) else []
+        free = [p for p in places if "qom-path" not in p and isinstance(p.get("props"), dict)]
+        return sorted(free, key=lambda p: sorted(p["props"].items()))

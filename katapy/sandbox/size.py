@@ -1,0 +1,85 @@
+"""The size of a pod's machine: it grows with the limits of its containers, and shrinks when they go. Supervisor only.
+
+A limit is no reservation, so a machine that can't grow as far as it should is a warning, as large a limit as no host
+has is to runc.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+
+from katapy.agent_client.client import AgentClient
+from katapy.errors import KatapyError
+from katapy.hypervisor.vm import Size, Vm
+from katapy.sandbox.demand import Demand, grown_size, wanted_size
+from katapy.sandbox.plan import SandboxPlan
+
+log = logging.getLogger(__name__)
+
+_GIVEN_BACK_S = 10.0
+"""How long a guest may take to give memory back before it is said that it does not."""
+
+
+class PodSize:
+    """Of one machine."""
+
+    def __init__(self, vm: Vm, plan: SandboxPlan) -> None:
+        self._vm = vm
+        self._plan = plan
+        self._size = self._boot = Size(plan.vcpus, plan.memory_mib)
+        self._turn = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+        self._warned: set[str] = set()
+
+    async def fit(self, agent: AgentClient, demands: Collection[Demand]) -> None:
+        """Gives the guest what these containers need together, or asks for what they don't. Never raises KatapyError:
+        the log says why the machine has another size."""
+        most, reserve = self._plan.most, self._plan.reserve_mib
+        size = grown_size(self._boot, most, reserve, demands)
+        wanted = wanted_size(self._boot, reserve, demands)
+        if wanted.vcpus > most.vcpus or wanted.memory_mib > most.memory_mib:
+            self._warn(f"the containers' limits ask for {_words(wanted)}; a machine has {_words(most)} at most")
+        async with self._turn:
+            if size == self._size:
+                return
+            try:
+                await self._change(agent, size)
+            except KatapyError as e:
+                self._warn(f"the machine can't be changed to {_words(size)}: {e}")
+
+    def close(self) -> None:
+        """The machine has ended. Idempotent."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _change(self, agent: AgentClient, size: Size) -> None:
+        """What fails is tried again when containers come or go."""
+        before = self._size
+        await self._vm.resize(size)
+        if size.vcpus > before.vcpus or size.memory_mib > before.memory_mib:
+            await agent.resize(size.vcpus, size.memory_mib - self._boot.memory_mib)
+        self._size = size
+        if size.memory_mib < before.memory_mib:
+            self.close()
+            self._looking = asyncio.create_task(self._look(size))
+
+    async def _look(self, size: Size) -> None:
+        """Whether the guest gave back what it should."""
+        await asyncio.sleep(_GIVEN_BACK_S)
+        try:
+            kept = (await self._vm.size()).memory_mib - size.memory_mib
+        except KatapyError as e:
+            log.warning("the machine's size is not known: %s", e)
+            return
+        if kept > 0 and size == self._size:
+            log.warning("the guest keeps %d MiB that no container needs: they are in use, and can't be moved", kept)
+
+    def _warn(self, sentence: str) -> None:
+        """Once each."""
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            log.warning("%s", sentence)
+
+
+def _words(size: Size) -> str:
+    return f"{size.vcpus} processors and {size.memory_mib} MiB"

@@ -1,0 +1,81 @@
+"""PodSize: when the machine is changed, when the guest is waited for, and that failures are words in the log."""
+
+import asyncio
+import dataclasses
+import logging
+from typing import cast
+
+import pytest
+from framework.besieged import make_plan
+
+from katapy.agent_client.client import AgentClient
+from katapy.errors import HypervisorError
+from katapy.hypervisor.vm import Size, Vm
+from katapy.sandbox import size as size_module
+from katapy.sandbox.demand import Demand
+from katapy.sandbox.size import PodSize
+
+MOST = Size(4, 4096)
+
+
+class Machine:
+    """Machine and agent at once, in memory: `calls` is what was asked of them."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.calls: list[object] = []
+        self.fails = fails
+        self.has = Size(1, 512)
+
+    async def resize(self, *to: object) -> None:
+        if self.fails:
+            raise HypervisorError("no")
+        self.calls.append(to)
+        if isinstance(to[0], Size):
+            self.has = Size(to[0].vcpus, max(self.has.memory_mib, to[0].memory_mib))  # it gives nothing back
+
+    async def size(self) -> Size:
+        return self.has
+
+
+def fit(machine: Machine, *steps: list[Demand]) -> None:
+    async def run() -> None:
+        plan = dataclasses.replace(make_plan(), most=MOST)
+        sizes = PodSize(cast(Vm, machine), plan)
+        for demands in steps:
+            await sizes.fit(cast(AgentClient, machine), demands)
+        if sizes._looking is not None:
+            await sizes._looking
+        sizes.close()
+
+    asyncio.run(run())
+
+
+def test_it_grows_once_and_the_guest_is_waited_for() -> None:
+    machine = Machine()
+    fit(machine, [], [Demand(memory_mib=512)], [Demand(memory_mib=500)])
+    assert machine.calls == [(Size(1, 768),), (1, 256)]
+
+
+def test_it_shrinks_without_waiting_and_the_log_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(size_module, "_GIVEN_BACK_S", 0.0)
+    machine = Machine()
+    with caplog.at_level(logging.WARNING):
+        fit(machine, [Demand(memory_mib=512)], [])
+    assert machine.calls == [(Size(1, 768),), (1, 256), (Size(1, 512),)]
+    assert "the guest keeps 256 MiB that no container needs" in caplog.text
+
+
+def test_what_no_machine_has_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    machine = Machine()
+    with caplog.at_level(logging.WARNING):
+        fit(machine, [Demand(cpus=1000.0)], [Demand(cpus=1000.0)])
+    assert machine.calls == [(Size(MOST.vcpus, 512),), (MOST.vcpus, 0)]
+    assert caplog.text.count("the containers' limits ask for 1000 processors") == 1
+
+
+def test_a_machine_that_cant_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        fit(Machine(fails=True), [Demand(cpus=2.0)])
+    assert "can't be changed to 2 processors and 512 MiB: no" in caplog.text
