@@ -19,7 +19,6 @@ from katapy.agent.documents import (
     check_id,
     check_sub_cgroup,
     parse_object,
-    shared_sources,
     wants_terminal,
 )
 from katapy.agent.launch import Process, launch
@@ -28,12 +27,16 @@ from katapy.agent.memory_volumes import MemoryVolumes
 from katapy.agent.oom import OomWatch
 from katapy.agent.reaper import Reaper
 from katapy.agent.resources import plan_writes
+from katapy.agent.shares import MountNamespaces, enter_shares
 from katapy.errors import AlreadyExists, HostError, NotFound, SpecError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 
 FINISHED_EXECS = 128
 """Ended execs of a container whose status and output are kept."""
+
+ANSWERED_S = 1.0
+"""How long the removal of a container waits for the server of its files."""
 
 ExitListener = Callable[[str, str, int], None]
 """Is told container id, exec id and status of what has ended."""
@@ -82,6 +85,7 @@ class Containers:
         self._oom = oom
         self._on_exit = on_exit
         self._by_id: dict[str, Container] = {}
+        self._mounts = MountNamespaces()
         self.memory_volumes = MemoryVolumes()
 
     def get(self, container_id: str) -> Container:
@@ -128,6 +132,7 @@ class Containers:
         process = await launch(self._reaper, scratch, wants_terminal(spec.get("process")), arguments)
         try:
             namespaces.keep(container.id, process.pid)
+            self._mounts.hold(container.id, process.pid)
         except OSError as error:
             process.close()
             raise HostError(f"keep the namespaces of {container.id}: {error.strerror}") from error
@@ -250,6 +255,7 @@ class Containers:
                 await crun.run(self._reaper, log, ["delete", "--force", container.id])
             await container.cgroup.remove()
         finally:
+            await self._mounts.let_go(container.id, ANSWERED_S)
             for process in container.processes.values():
                 process.close()
             container.processes.clear()
@@ -257,21 +263,6 @@ class Containers:
             _remove_directory(container.directory)
             self.memory_volumes.drop(container.id)
             self._by_id.pop(container.id, None)
-
-
-def enter_shares(spec: Mapping[str, Any]) -> None:
-    """Has the kernel mount the shares that containers bind, here. Each is a mount of its own, made when it is first
-    entered: by crun, that would be in the container's mount namespace, and the next container would get another one."""
-    for source in shared_sources(spec):
-        with contextlib.suppress(OSError):  # a file; or crun will say what is wrong with it
-            os.close(os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-
-
-def forget_files() -> None:
-    """Drops names and inodes that nobody uses: for each the host's server of the share holds a descriptor, and with it
-    the file system that an engine wants to take apart now."""
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-        file.write("2")
 
 
 def _remove_directory(path: str) -> None:

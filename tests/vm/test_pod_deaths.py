@@ -65,6 +65,35 @@ def test_a_members_stand_in_is_killed(pod: Pod, neighbour: Container) -> None:
     victim.delete()
 
 
+def held_namespaces(pod: Pod) -> int:
+    """Mount namespaces that the agent holds."""
+    return pod.sandbox.sh("ls -l /proc/1/fd").count(" -> mnt:[")
+
+
+def test_a_member_ends_while_its_files_are_on_their_way(pod: Pod, neighbour: Container) -> None:
+    """The mounts of a container stay until the share's server has answered all it was asked for: else the kernel stops
+    (6.12, "VFS: Busy inodes after unmount of virtiofs"), and with it the whole pod. Seen on a busy host."""
+    before = held_namespaces(pod)
+    made = pod.bundle("sh", "-c", "while :; do cat /much > /dev/null; done")
+    with open(made.rootfs / "much", "wb") as file:
+        file.truncate(512 * MIB)
+    victim = pod.runtime.start(made)
+    assert held_namespaces(pod) == before + 1
+    servers = [p.pid for p in processes.descendants(os.getpid()) if "virtiofsd" in p.command and pod.id in p.command]
+    for server in servers:  # none with 9p
+        os.kill(server, signal.SIGSTOP)
+    try:
+        wait_for("it waits for its file", lambda: "D" in victim("ps", "-o", "state").ok().out.split() or not servers)
+        os.kill(victim.pid, signal.SIGKILL)
+        assert victim.wait(END_S) == 137
+    finally:
+        for server in servers:
+            os.kill(server, signal.SIGCONT)
+    wait_for("its mounts are let go", lambda: held_namespaces(pod) == before, END_S)
+    assert neighbour.exec("true").status == 0
+    victim.delete()
+
+
 def test_out_of_memory_kills_one_and_is_told(pod: Pod, neighbour: Container) -> None:
     limits = {"memory": {"limit": 32 * MIB, "swap": 32 * MIB}}
     victim = pod.start("sh", "-c", f"{EAT}; exit $?", resources=limits)

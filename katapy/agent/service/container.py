@@ -4,9 +4,10 @@ import os
 from typing import Any
 
 from katapy.agent import ps, stats
-from katapy.agent.containers import Container, forget_files
+from katapy.agent.containers import Container
 from katapy.agent.lifecycle import State
 from katapy.agent.machine import Machine
+from katapy.agent.shares import forget_files
 from katapy.errors import WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names

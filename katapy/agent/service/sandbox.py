@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 import katapy
-from katapy.agent import hotplug, init
+from katapy.agent import hotplug, init, shares
 from katapy.agent.growth import memory_bytes
 from katapy.agent.machine import Machine
 from katapy.errors import HostError, SpecError, WrongStatus
@@ -102,6 +102,8 @@ async def _mount_share(share: pb.Share) -> None:
         await hotplug.when_plugged_in(
             lambda: mount.mount(share.tag, share.target, share.type, mount.MS_NODEV, ",".join(share.options))
         )
+        if share.type == "virtiofs":
+            shares.watch_connections()
     except OSError as error:
         raise HostError(f"cannot mount share {share.tag} ({share.type}) in the guest: {error.strerror}") from error
 
