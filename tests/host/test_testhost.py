@@ -62,7 +62,10 @@ def test_a_build_that_is_interrupted(tmp_path: Path, number: signal.Signals) -> 
     """SIGKILL leaves a folder that the next build takes away."""
     before = {p.pid for p in processes.descendants(os.getpid())}
     build = subprocess.Popen(
-        [sys.executable, "-c", _BUILD, tmp_path], stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": _PATHS}
+        [sys.executable, "-c", _BUILD, tmp_path],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": _PATHS},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     wait_for("packages are being unpacked", lambda: list(tmp_path.glob("images/.tmp-*/tree/var/cache/apt")), 120)
     build.send_signal(number)
