@@ -1,4 +1,4 @@
-"""A container's mount namespace is held until no request of the share is on its way. tests/vm/test_pod_deaths.py: real."""
+"""A container's mount namespace is held while a request of the share is on its way. Real: vm/test_pod_deaths.py."""
 
 import asyncio
 import os
