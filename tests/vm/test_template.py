@@ -178,7 +178,7 @@ def test_factory_makes_shows_and_removes(runtime: Runtime, templates: Path) -> N
 
 
 def test_factory_says_what_is_wrong(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "choose init, status or destroy" in runtime("factory", "rebuild").err
+    assert "choose init, status, destroy or serve" in runtime("factory", "rebuild").err
     assert "128 MiB at least" in runtime("factory", "init", "--memory-mib", "64").err
     monkeypatch.setenv("KATAPY_FACTORY", "off")
     assert "KATAPY_FACTORY is off" in runtime("factory", "init").err
