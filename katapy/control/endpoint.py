@@ -89,6 +89,13 @@ def send(sock: _socket.socket, line: bytes, descriptors: tuple[int, ...], deadli
         sock.sendall(line[sent:])
 
 
+def peer(sock: _socket.socket) -> tuple[int, int, int]:
+    """pid, uid, gid of who is at the other end, as they were when it connected or listened. Raises OSError."""
+    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    pid, uid, gid = (int.from_bytes(raw[at : at + 4], sys.byteorder) for at in (0, 4, 8))
+    return pid, uid, gid
+
+
 def receive(sock: _socket.socket, deadline: float) -> bytes:
     """At least one byte, or b"" at the end. Raises TimeoutError, OSError."""
     sock.settimeout(max(0.001, deadline - time.monotonic()))

@@ -8,12 +8,12 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from katapy.control.endpoint import peer
 from katapy.control.messages import (
     MAX_DESCRIPTORS,
     Fields,
@@ -157,8 +157,7 @@ class ControlServer:
 
 
 def _check_peer(connection: socket.socket, owner_uid: int) -> None:
-    size = struct.calcsize("iII")
-    _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    _, uid, _ = peer(connection)
     if uid != owner_uid:
         raise KatapyError(f"the control socket serves user {owner_uid} only, not {uid}")
 

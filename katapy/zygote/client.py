@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import time
 from typing import Any
 
@@ -66,7 +65,7 @@ class _Call:
             raise Refused("it has ended without taking its socket away") from e
         except KatapyError as e:
             raise Refused(str(e)) from e
-        pid, uid, _ = _peer(self._socket)
+        pid, uid, _ = endpoint.peer(self._socket)
         if uid != os.geteuid() or proc.is_stopped(pid):
             self._socket.close()
             raise Refused(f"its process {pid} is {'stopped by a signal' if uid == os.geteuid() else 'not root'}")
@@ -114,10 +113,3 @@ class _Call:
         finally:
             os.close(lifeline)
         return Launched(pid, pidfd, writing)
-
-
-def _peer(connection: Any) -> tuple[int, int, int]:
-    """pid, uid, gid."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid, gid = (int.from_bytes(raw[i : i + 4], "little") for i in (0, 4, 8))
-    return pid, uid, gid

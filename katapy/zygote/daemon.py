@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from katapy import config
+from katapy.control import endpoint
 from katapy.errors import KatapyError
 from katapy.zygote import caller, code, listener, newborn, wire
 from katapy.zygote.pool import Pool
@@ -109,7 +110,7 @@ class Zygote:
         except OSError:  # it has gone again, or there are no descriptors: then the slow ones go soon
             return
         connection.setblocking(False)
-        if listener.peer(connection)[1] != os.geteuid() or len(self._callers) >= _MAX_CALLERS:
+        if endpoint.peer(connection)[1] != os.geteuid() or len(self._callers) >= _MAX_CALLERS:
             connection.close()
             return
         who = _Caller(connection, time.monotonic() + _REQUEST_S)
@@ -166,7 +167,7 @@ class Zygote:
         size = request.get("body")
         if not isinstance(size, int):
             raise wire.Malformed("a supervisor needs a body")
-        standing, own = caller.read(listener.peer(who.connection)[0]), caller.read(os.getpid())
+        standing, own = caller.read(endpoint.peer(who.connection)[0]), caller.read(os.getpid())
         if name := caller.difference(own, standing):
             raise KatapyError(f"its {name} is not the caller's")
         if listener.has_gone(who.connection):  # then the pid may have been somebody else's

@@ -1,11 +1,10 @@
-"""The zygote's socket, and who is at the other end of a connection. Zygote only."""
+"""The zygote's socket, and whether somebody is still at the other end of a connection. Zygote only."""
 
 import contextlib
 import fcntl
 import os
 import select
 import socket
-import struct
 
 from katapy.control import endpoint
 from katapy.errors import HostError, errno_text
@@ -41,12 +40,6 @@ def listen(folder: str, stack: contextlib.ExitStack) -> socket.socket:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def peer(connection: socket.socket) -> tuple[int, int, int]:
-    """pid, uid, gid of who has connected."""
-    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return pid, uid, gid
 
 
 def has_gone(connection: socket.socket) -> bool:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from framework.wait import wait_for
+from katapy.cgroups import Cgroup
+from katapy.linux import proc
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -117,7 +119,16 @@ def descriptors(pid: int) -> list[str]:
 
 def pss_kib(pid: int) -> int:
     """Proportional set size of `pid` in KiB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise AssertionError(f"no Pss in /proc/{pid}/smaps_rollup")
+    kib = proc.pss_kib(pid)
+    assert kib > 0, f"no Pss in /proc/{pid}/smaps_rollup"
+    return kib
+
+
+def sleeper(cgroup: Cgroup) -> int:
+    """Pid of a child that is in `cgroup` and does nothing. The caller ends and reaps it."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    cgroup.join(pid)
+    return pid

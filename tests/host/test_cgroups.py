@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from framework.processes import sleeper
 
 from katapy.cgroups import Cgroup, open_cgroup
 from katapy.errors import HostError
@@ -20,15 +21,6 @@ def cgroup() -> Iterator[Cgroup]:
     made.create()
     yield made
     made.remove()
-
-
-def sleeper(cgroup: Cgroup) -> int:
-    pid = os.fork()
-    if pid == 0:
-        signal.pause()
-        os._exit(0)
-    cgroup.join(pid)
-    return pid
 
 
 def test_a_process_joins_every_hierarchy(cgroup: Cgroup) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from framework.leaks import Scope
+from framework.processes import sleeper
 from framework.runtime import closing_popen
 from framework.wait import wait_for
 
@@ -45,15 +46,6 @@ def make(slice_name: str) -> Iterator[Make]:
     for cgroup in made:
         cgroup.kill()
         cgroup.remove()
-
-
-def sleeper(cgroup: cgroups.Cgroup) -> int:
-    pid = os.fork()
-    if pid == 0:
-        signal.pause()
-        os._exit(0)
-    cgroup.join(pid)
-    return pid
 
 
 def end(pid: int) -> None:
