@@ -59,7 +59,8 @@ class Cgroup:
             raise HostError(f"can't move process {pid} into {e.filename}: {errno_text(e)}") from e
 
     def kill(self) -> None:
-        """SIGKILL to every process in the directories that katapy made: what is there belongs to the container."""
+        """SIGKILL to every process in the directories that katapy made: what is there belongs to the container. Not to
+        those that this pid namespace does not show."""
         for path in self.paths():
             if is_ours(path):
                 for pid in _processes(path):
@@ -154,7 +155,7 @@ def _await_empty(path: str, until: float) -> None:
         left = until - time.monotonic()
         pids = _processes(path)
         if left <= 0:
-            stayed = " ".join(map(str, pids[:10])) or "a process that ended"
+            stayed = " ".join(map(str, pids[:10])) or "a process that has just ended, or of another pid namespace"
             raise HostError(f"can't remove cgroup {path}: Device or resource busy: {stayed}")
         if not pids or not _await_exit(pids[0], left):
             # Ended, but not yet taken off the books by the kernel, which has no event for that in v1.
@@ -162,9 +163,13 @@ def _await_empty(path: str, until: float) -> None:
 
 
 def _processes(path: str) -> list[int]:
-    """Nobody in one that is gone: systemd removes what is empty when it likes."""
+    """Nobody in one that is gone: systemd removes what is empty when it likes.
+
+    v2 lists those that this pid namespace does not show as 0, which means somebody else to every call that takes a
+    pid: to kill(2), the caller's own process group.
+    """
     try:
-        return [int(pid) for pid in _read(f"{path}/cgroup.procs").split()]
+        return [pid for pid in map(int, _read(f"{path}/cgroup.procs").split()) if pid]
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.ENODEV):
             return []

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +81,16 @@ def test_a_process_that_stays_is_named(cgroup: Cgroup) -> None:
         cgroup.remove(0.1)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def test_a_process_of_another_pid_namespace_is_let_alone_and_so_is_the_caller(cgroup: Cgroup) -> None:
+    pid = sleeper(cgroup)
+    kill = f"from katapy.cgroups import open_cgroup; open_cgroup('/{PARENT}/deep/c1', 'c1').kill(); print('done')"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", kill]
+    try:
+        killer = subprocess.run(command, start_new_session=True, stdout=subprocess.PIPE, check=False)
+        assert (killer.returncode, killer.stdout) == (0, b"done\n")
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
