@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 
@@ -17,23 +16,27 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": names
 LOG_LIMIT = 64 * 1024
 MESSAGE_LIMIT = 2000
 """Characters of crun's message that are passed on."""
+_NOTHING_TOLD = "fail startup"
+"""The parent's word for an exec whose child has logged what happened."""
 
 
 def command(log: str, *arguments: str) -> list[str]:
-    """crun's argv for a verb and its arguments; errors go to the file `log`."""
-    return [CRUN, f"--root={ROOT}", "--cgroup-manager=cgroupfs", f"--log=file:{log}", "--log-format=json", *arguments]
+    """crun's argv for a verb and its arguments; errors go to the file `log`.
+
+    As text: what goes wrong after `create` (the program can't be executed, a startContainer hook fails) is written by
+    the container's init to the container's own stderr, in the same format.
+    """
+    return [CRUN, f"--root={ROOT}", "--cgroup-manager=cgroupfs", f"--log=file:{log}", "--log-format=text", *arguments]
 
 
-def last_message(log: str) -> str:
-    """The error that crun wrote last to its log, as one plain line; empty if it wrote none."""
-    for line in reversed(log.splitlines()):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("msg"), str):
-            return " ".join(record["msg"].split())[:MESSAGE_LIMIT]
-    return ""
+def message(log: str) -> str:
+    """What crun says of its failure, as one plain line; empty if it says nothing.
+
+    A message may have several lines (it quotes what is in config.json), so there is no telling where the last begins.
+    """
+    lines = [line for line in log.splitlines() if line.strip()]
+    told = [line for line in lines if line != _NOTHING_TOLD] or lines
+    return " ".join(" ".join(told).split())[:MESSAGE_LIMIT]
 
 
 def spawn(argv: list[str], stdio: tuple[int, int, int]) -> int:
@@ -65,18 +68,18 @@ async def run(reaper: Reaper, log: str, arguments: list[str], stdio: tuple[int, 
             os.kill(pid, signal.SIGKILL)
             await ended
         raise
-    message = _take_log(log)
+    said = _take_log(log)
     if status != 0:
-        raise AgentError(message or f"crun {arguments[0]} failed with status {status}")
+        raise AgentError(said or f"crun {arguments[0]} failed with status {status}")
 
 
 def _take_log(log: str) -> str:
-    """The last message of the log file, which is removed."""
+    """The message in the log file, which is removed."""
     try:
         with open(log, encoding="utf-8", errors="replace") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - LOG_LIMIT))
-            return last_message(file.read())
+            return message(file.read())
     except FileNotFoundError:
         return ""
     finally:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 
@@ -26,6 +27,18 @@ def test_a_missing_executable_is_an_error_in_runcs_words(runtime: Runtime, bundl
     assert "/nosuch" in done.err
     assert "no such file or directory" in done.err.lower()
     assert runtime.ids() == []
+
+
+def test_a_program_that_cant_be_executed_is_a_plain_line_of_the_containers_own(
+    runtime: Runtime, bundle: BundleMaker
+) -> None:
+    """It is found, so `create` does well; what goes wrong at `start` is written by the container's init."""
+    made = bundle("/script")
+    (made.rootfs / "script").write_text("#!/nosuch\n")
+    (made.rootfs / "script").chmod(0o755)
+    done = runtime.run(made)
+    assert done.status != 0
+    assert re.fullmatch("exec .*/script.*: no such file or directory\n", done.err.lower())
 
 
 @pytest.mark.parametrize("private", [True, False])

@@ -23,7 +23,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
     SpecError: grpc.StatusCode.INVALID_ARGUMENT,
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
-    Timeout: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Timeout: grpc.StatusCode.ABORTED,
     NotImplementedError: grpc.StatusCode.UNIMPLEMENTED,  # what grpc's generated code raises
 }
 MESSAGE_LIMIT = 2000

@@ -1,11 +1,10 @@
 """crun's command line and log."""
 
-import json
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katapy.agent.crun import MESSAGE_LIMIT, command, last_message
+from katapy.agent.crun import MESSAGE_LIMIT, command, message
 
 
 def test_command() -> None:
@@ -14,19 +13,26 @@ def test_command() -> None:
         "--root=/run/katapy/crun",
         "--cgroup-manager=cgroupfs",
         "--log=file:/log",
-        "--log-format=json",
+        "--log-format=text",
         "start",
         "c1",
     ]
 
 
-def test_the_last_message_counts() -> None:
-    lines = [{"msg": "first", "level": "error"}, {"msg": "last\nline", "level": "error"}, {"level": "x"}]
-    assert last_message("\n".join(map(json.dumps, lines)) + "\nnot json\n") == "last line"
-    assert last_message("") == ""
-    assert len(last_message(json.dumps({"msg": "x" * 5000}))) == MESSAGE_LIMIT
+@pytest.mark.parametrize(
+    "log, said",
+    [
+        ("", ""),
+        ("executable file `a\n  b` not found in $PATH\n", "executable file `a b` not found in $PATH"),
+        ("sched_setattr: Operation not permitted\nfail startup\n", "sched_setattr: Operation not permitted"),
+        ("fail startup\n", "fail startup"),
+        ("x" * 5000, "x" * MESSAGE_LIMIT),
+    ],
+)
+def test_what_crun_says_is_one_line(log: str, said: str) -> None:
+    assert message(log) == said
 
 
 @given(st.text())
 def test_any_log_is_read(log: str) -> None:
-    assert "\n" not in last_message(log)
+    assert "\n" not in message(log)
