@@ -24,8 +24,10 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
+_RESOLVE_IN_ROOT = 0x10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -41,6 +43,12 @@ def open_beneath(folder: int, path: str) -> int:
     """An O_PATH descriptor (the caller's) of the relative `path`, without links and never above `folder`. OSError."""
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
     return _call(path, _SYS_OPENAT2, folder, os.fsencode(path), how, len(how))
+
+
+def open_in_root(root: int, path: str) -> int:
+    """An O_PATH descriptor (the caller's) of `path` as a process sees it whose root is `root`. Raises OSError."""
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
+    return _call(path, _SYS_OPENAT2, root, os.fsencode(path), how, len(how))
 
 
 def clone_tree(fd: int, recursive: bool) -> int:

@@ -19,6 +19,7 @@ from katapy.hypervisor.drivers import load_driver
 from katapy.hypervisor.vm import Role, ShareSpec, Size, Transport, Vm, VmSpec
 from katapy.protocol import names
 from katapy.sandbox.plan import ContainerPlan, HostFacts, MachinePlan, most_size
+from katapy.storage import mount_points
 from katapy.storage.shared_directory import SharedDirectory
 from katapy.storage.virtiofsd import VirtiofsdProcess, start_virtiofsd
 from katapy.storage.volumes import Volumes
@@ -178,6 +179,8 @@ def share_container(machine: Machine, container: ContainerPlan, trees: Sequence[
     paths = {}
     try:
         machine.shared.add_rootfs(container.id, container.rootfs, next(tree, None))
+        if container.mount_points is not None:
+            mount_points.make(f"{machine.shared.directory}/{container.id}/rootfs", container.mount_points)
         for bind in container.binds:
             paths[bind.index] = machine.volumes.add(
                 container.id, bind.source, bind.readonly, bind.recursive, next(tree, None)

@@ -18,7 +18,9 @@ from katapy.sandbox import guest_spec
 from katapy.sandbox.annotations import granted
 from katapy.sandbox.blocks import BlockPlan
 from katapy.sandbox.demand import NO_DEMAND, STEP_MIB, Demand, demand_of, wanted_size
+from katapy.sandbox.mount_points import plan_mount_points
 from katapy.sandbox.sources import Memory, Source, SourceKind
+from katapy.storage.mount_points import MountPoints
 from katapy.storage.shared_directory import ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
@@ -82,6 +84,7 @@ class ContainerPlan:
     guest_writes: bool = False
     blocks: tuple[BlockPlan, ...] = ()
     demand: Demand = NO_DEMAND
+    mount_points: MountPoints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ def plan_container(
         guest_writes=guest_writes,
         blocks=blocks,
         demand=demand_of((spec.get("linux") or {}).get("resources") or {}, least),
+        mount_points=None if guest_writes else plan_mount_points(spec, sources),
     )
 
 

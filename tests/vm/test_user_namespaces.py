@@ -1,7 +1,7 @@
 """A user namespace of the spec's, made in the guest: who is who, and what root of it can mount and see. Two boots."""
 
 import pytest
-from framework.bundle import Spec
+from framework.bundle import BUSYBOX, Spec
 from framework.fixtures import BundleMaker
 from framework.runtime import Container, Runtime
 
@@ -20,9 +20,14 @@ def _mapped(first: int, size: int) -> Spec:
 
 @pytest.fixture(scope="module")
 def mapped(module_runtime: Runtime, module_bundle: BundleMaker) -> Container:
-    made = module_bundle(linux=_mapped(FIRST, SIZE))
+    mounts = [
+        {"destination": "/new/tmp", "type": "tmpfs", "source": "tmpfs"},
+        {"destination": "/new/file", "type": "bind", "source": str(BUSYBOX), "options": ["bind", "ro"]},
+    ]
+    made = module_bundle(linux=_mapped(FIRST, SIZE), mounts=mounts)
     (made.rootfs / "mine").mkdir()
     (made.rootfs / "mine").chmod(0o777)
+    made.rootfs.chmod(0o555)
     return module_runtime.start(made)
 
 
@@ -34,6 +39,11 @@ def test_the_host_sees_the_mapped_owner(mapped: Container) -> None:
     mapped.sh("touch /mine/file")
     found = (mapped.bundle.rootfs / "mine/file").stat()
     assert (found.st_uid, found.st_gid) == (FIRST, FIRST)
+
+
+def test_mount_points_that_the_image_lacks_are_made_where_its_root_could_not(mapped: Container) -> None:
+    assert mapped.sh("stat -f -c %T /new/tmp; cmp /new/file /bin/busybox && echo same").split() == ["tmpfs", "same"]
+    assert (mapped.bundle.rootfs / "new/file").stat().st_uid == FIRST
 
 
 def test_sysfs_is_that_of_the_pods_network_and_read_only(mapped: Container) -> None:

@@ -1,0 +1,31 @@
+"""Which mount points are made on the host for a user namespace."""
+
+from typing import Any
+
+import pytest
+
+from katapy.sandbox.mount_points import plan_mount_points
+from katapy.sandbox.sources import Source, SourceKind
+from katapy.storage.mount_points import MountPoints
+
+MAPPINGS = [{"containerID": 1, "hostID": 0, "size": 9}, {"containerID": 0, "hostID": 100_000, "size": 1}]
+LINUX: dict[str, Any] = {"namespaces": [{"type": "user"}], "uidMappings": MAPPINGS, "gidMappings": MAPPINGS}
+MOUNTS = [
+    {"destination": "/proc", "type": "proc"},
+    {"destination": "/proc/sys/kernel/x", "type": "bind"},
+    {"destination": "run/", "type": "tmpfs"},
+    {"destination": "/etc/hosts", "type": "bind"},
+    {"destination": "/running/../d", "type": "bind"},
+    {"destination": "/"},
+]
+SOURCES = {3: Source(SourceKind.FILE, "/h"), 4: Source(SourceKind.DIRECTORY, "/d")}
+
+
+def test_those_in_the_root_file_system_itself() -> None:
+    spec = {"mounts": MOUNTS, "linux": LINUX}
+    assert plan_mount_points(spec, SOURCES) == MountPoints(("/proc", "/run", "/d"), ("/etc/hosts",), 100_000, 100_000)
+
+
+@pytest.mark.parametrize("change", [{"namespaces": []}, {"uidMappings": []}, {"gidMappings": MAPPINGS[:1]}])
+def test_none_without_a_root_of_a_user_namespace(change: dict[str, object]) -> None:
+    assert plan_mount_points({"mounts": MOUNTS, "linux": LINUX | change}, SOURCES) is None
