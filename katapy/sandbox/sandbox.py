@@ -24,7 +24,7 @@ from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.container import Attachment, Container, Started
-from katapy.sandbox.demand import Demand, larger, updated
+from katapy.sandbox.demand import NO_DEMAND, larger, updated
 from katapy.sandbox.disk_numbers import numbers_of, place_disks
 from katapy.sandbox.disks import PodDisks
 from katapy.sandbox.events import Events
@@ -196,7 +196,7 @@ class Sandbox:
                 await self._while_alive(self.network.attach(agent, attachment.pid))
             container = Container(plan, agent, self._host.save)
             try:
-                await self._while_alive(self._size.fit(agent, [*self._demands(), container.demand]))
+                await self._while_alive(self._size.fit(agent, plan.id, container.demand))
                 document = place_binds(plan.spec_json, self._host.share(plan, trees))
                 disks = await self._while_alive(self._disks.attach(agent, plan.id, plan.blocks))
                 container.disks = numbers_of(disks)
@@ -211,20 +211,17 @@ class Sandbox:
         self._spawn(self._watch_init(container))
         return container
 
-    def _demands(self) -> list[Demand]:
-        """Of the containers that have not ended."""
-        return [c.demand for c in self.containers.values() if c.status is not Status.STOPPED]
-
     async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
         """New limits. The machine grows before, and shrinks afterwards."""
         container, agent = self.container(container_id), await self._ready()
         before, after = container.demand, updated(container.demand, resources)
-        others = [d for d in self._demands() if d is not before]
         if container.status is not Status.STOPPED:
-            await self._while_alive(self._size.fit(agent, [*others, larger(before, after)]))
-        await self._while_alive(container.update(resources))
-        container.demand = after
-        self._spawn(self._shrink())
+            await self._while_alive(self._size.fit(agent, container_id, larger(before, after)))
+        try:
+            await self._while_alive(container.update(resources))
+            container.demand = after
+        finally:
+            self._spawn(self._shrink(container))
 
     async def _undo(self, agent: AgentClient, container_id: str) -> None:
         """A create that failed, or whose caller has gone, may have made the container all the same."""
@@ -237,7 +234,7 @@ class Sandbox:
             await agent.remove(container_id)
         finally:
             await self._disks.detach(container_id)
-            await self._size.fit(agent, self._demands())
+            await self._size.fit(agent, container_id, NO_DEMAND)
 
     def _unshare(self, container_id: str) -> None:
         """What can't be taken away now goes with the machine."""
@@ -304,12 +301,13 @@ class Sandbox:
         finally:
             self._unshare(container.id)
             self._tell(container)
-        await self._shrink()
+        await self._shrink(container)
 
-    async def _shrink(self) -> None:
-        """What no container needs any more is given back. With the machine its size is nobody's affair."""
+    async def _shrink(self, container: Container) -> None:
+        """What a container does not need any more is given back. With the machine its size is nobody's affair."""
+        demand = NO_DEMAND if container.status is Status.STOPPED else container.demand
         with contextlib.suppress(KatapyError):
-            await self._while_alive(self._size.fit(await self._ready(), self._demands()))
+            await self._while_alive(self._size.fit(await self._ready(), container.id, demand))
 
     async def _clear(self, container: Container) -> None:
         try:

@@ -6,12 +6,11 @@ has is to runc.
 
 import asyncio
 import logging
-from collections.abc import Collection
 
 from katapy.agent_client.client import AgentClient
 from katapy.errors import KatapyError
 from katapy.hypervisor.vm import Size, Vm
-from katapy.sandbox.demand import Demand, grown_size, wanted_size
+from katapy.sandbox.demand import NO_DEMAND, Demand, grown_size, wanted_size
 from katapy.sandbox.plan import SandboxPlan
 
 log = logging.getLogger(__name__)
@@ -27,25 +26,33 @@ class PodSize:
         self._vm = vm
         self._plan = plan
         self._size = self._boot = Size(plan.vcpus, plan.memory_mib)
+        self._demands: dict[str, Demand] = {}
+        """Of the containers that have some, by id."""
         self._turn = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
 
-    async def fit(self, agent: AgentClient, demands: Collection[Demand]) -> None:
-        """Gives the guest what these containers need together, or asks for what they don't. Never raises KatapyError:
-        the log says why the machine has another size."""
-        most, reserve = self._plan.most, self._plan.reserve_mib
-        size = grown_size(self._boot, most, reserve, demands)
-        wanted = wanted_size(self._boot, reserve, demands)
-        if wanted.vcpus > most.vcpus or wanted.memory_mib > most.memory_mib:
-            self._warn(f"the containers' limits ask for {_words(wanted)}; a machine has {_words(most)} at most")
-        async with self._turn:
+    async def fit(self, agent: AgentClient, container_id: str, demand: Demand) -> None:
+        """Gives the guest what its containers need together, of which this one needs `demand` from now on, or asks for
+        what they don't. Never raises KatapyError: the log says why the machine has another size."""
+        self._demands[container_id] = demand
+        if demand == NO_DEMAND:
+            del self._demands[container_id]
+        async with self._turn:  # what others want by then counts
+            size = self._wanted()
             if size == self._size:
                 return
             try:
                 await self._change(agent, size)
             except KatapyError as e:
                 self._warn(f"the machine can't be changed to {_words(size)}: {e}")
+
+    def _wanted(self) -> Size:
+        most, reserve, demands = self._plan.most, self._plan.reserve_mib, self._demands.values()
+        wanted = wanted_size(self._boot, reserve, demands)
+        if wanted.vcpus > most.vcpus or wanted.memory_mib > most.memory_mib:
+            self._warn(f"the containers' limits ask for {_words(wanted)}; a machine has {_words(most)} at most")
+        return grown_size(self._boot, most, reserve, demands)
 
     def close(self) -> None:
         """The machine has ended. Idempotent."""

@@ -12,7 +12,7 @@ from katapy.agent_client.client import AgentClient
 from katapy.errors import HypervisorError
 from katapy.hypervisor.vm import Size, Vm
 from katapy.sandbox import size as size_module
-from katapy.sandbox.demand import Demand
+from katapy.sandbox.demand import NO_DEMAND, Demand
 from katapy.sandbox.size import PodSize
 
 MOST = Size(4, 4096)
@@ -37,12 +37,14 @@ class Machine:
         return self.has
 
 
-def fit(machine: Machine, *steps: list[Demand]) -> None:
+def fit(machine: Machine, *steps: dict[str, Demand]) -> None:
+    """What one step names is asked for at once."""
+
     async def run() -> None:
         plan = dataclasses.replace(make_plan(), most=MOST)
         sizes = PodSize(cast(Vm, machine), plan)
         for demands in steps:
-            await sizes.fit(cast(AgentClient, machine), demands)
+            await asyncio.gather(*(sizes.fit(cast(AgentClient, machine), *wanted) for wanted in demands.items()))
         if sizes._looking is not None:
             await sizes._looking
         sizes.close()
@@ -52,8 +54,15 @@ def fit(machine: Machine, *steps: list[Demand]) -> None:
 
 def test_it_grows_once_and_the_guest_is_waited_for() -> None:
     machine = Machine()
-    fit(machine, [], [Demand(memory_mib=512)], [Demand(memory_mib=500)])
+    fit(machine, {"a": NO_DEMAND}, {"a": Demand(memory_mib=512)}, {"a": Demand(memory_mib=500)})
     assert machine.calls == [(Size(1, 768),), (1, 256)]
+
+
+def test_two_at_once_get_what_both_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size_module, "_GIVEN_BACK_S", 0.0)
+    machine = Machine()
+    fit(machine, {"a": Demand(memory_mib=512), "b": Demand(memory_mib=256)}, {"a": NO_DEMAND})
+    assert machine.calls == [(Size(1, 768),), (1, 256), (Size(1, 1024),), (1, 512), (Size(1, 512),)]
 
 
 def test_it_shrinks_without_waiting_and_the_log_says_what_is_kept(
@@ -62,7 +71,7 @@ def test_it_shrinks_without_waiting_and_the_log_says_what_is_kept(
     monkeypatch.setattr(size_module, "_GIVEN_BACK_S", 0.0)
     machine = Machine()
     with caplog.at_level(logging.WARNING):
-        fit(machine, [Demand(memory_mib=512)], [])
+        fit(machine, {"a": Demand(memory_mib=512)}, {"a": NO_DEMAND})
     assert machine.calls == [(Size(1, 768),), (1, 256), (Size(1, 512),)]
     assert "the guest keeps 256 MiB that no container needs" in caplog.text
 
@@ -70,12 +79,12 @@ def test_it_shrinks_without_waiting_and_the_log_says_what_is_kept(
 def test_what_no_machine_has_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     machine = Machine()
     with caplog.at_level(logging.WARNING):
-        fit(machine, [Demand(cpus=1000.0)], [Demand(cpus=1000.0)])
+        fit(machine, {"a": Demand(cpus=1000.0)}, {"b": Demand(cpus=1000.0)})
     assert machine.calls == [(Size(MOST.vcpus, 512),), (MOST.vcpus, 0)]
     assert caplog.text.count("the containers' limits ask for 1000 processors") == 1
 
 
 def test_a_machine_that_cant_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        fit(Machine(fails=True), [Demand(cpus=2.0)])
+        fit(Machine(fails=True), {"a": Demand(cpus=2.0)})
     assert "can't be changed to 2 processors and 512 MiB: no" in caplog.text
