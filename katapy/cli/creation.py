@@ -80,8 +80,8 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     check_id(options.id)
     bundle = load_bundle(options.bundle, options.config)
     validate_bundle(bundle)
-    if unknown := capabilities.complaint(_capabilities(bundle.spec.process)):
-        options.warn(unknown)
+    for complaint in _capability_complaints(bundle.spec.process):
+        options.warn(complaint)
     conf = config.load(None)
     place = places.choose(options.root, options.id, bundle, conf, origin)
     container = place.container
@@ -124,10 +124,14 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     return Created(standin.pid, answer["timings"], answer["guest"], container.terminal)
 
 
-def _capabilities(process: Process | None) -> list[str]:
-    """Those of all five sets."""
+def _capability_complaints(process: Process | None) -> list[str]:
     sets = process.capabilities if process else None
-    return [name for kind in msgspec.structs.astuple(sets) for name in kind or ()] if sets else []
+    if sets is None:
+        return []
+    every = [name for kind in msgspec.structs.astuple(sets) for name in kind or ()]
+    unknown = capabilities.complaint(every)
+    not_ambient = capabilities.ambient_complaints(sets.ambient or (), sets.inheritable or (), sets.permitted or ())
+    return [*([unknown] if unknown else []), *not_ambient]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from katapy import config
 from katapy.cli.supervisor_process import check_not_frozen
 from katapy.control import client, endpoint
 from katapy.control.messages import Fields
-from katapy.errors import HostError, KatapyError, WrongStatus
+from katapy.errors import HostError, KatapyError, Unsupported, WrongStatus
 from katapy.hypervisor.vm import Size
 from katapy.network import netns
 from katapy.oci.spec import Bundle
@@ -56,9 +56,12 @@ class Place(Protocol):
 def choose(root: str, container_id: str, bundle: Bundle, conf: config.Config, origin: float) -> Place:
     """Plans the container, and its machine if it needs one. Raises KatapyError."""
     spec = bundle.raw
+    namespaces = plan.namespaces(spec)
+    if namespaces and "mount" not in dict(namespaces):
+        raise Unsupported("a container without a mount namespace is not supported: the guest's mounts are the agent's")
     asked = spec.get("annotations") or {}
     found = sources.inspect_sources(spec.get("mounts") or [], bundle.path)
-    pod = pods.find_pod(container_id, asked, plan.namespaces(spec), _world(root))
+    pod = pods.find_pod(container_id, asked, namespaces, _world(root))
     disks = blocks.plan_blocks(spec, found, conf.devices)
     writes = annotations.guest_writes(asked, conf.annotations.allowed, conf.share.writes == "guest")
     if pod is not None:

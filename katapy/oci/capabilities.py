@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False  # typing's own constant costs typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 # fmt: off
 _NAMES = (
@@ -21,3 +21,14 @@ def complaint(names: "Iterable[str]") -> str:
     """runc's warning of those that are no capabilities, which a container does without; "" if all are."""
     unknown = sorted({name for name in names if name not in CAPABILITIES})
     return f"ignoring unknown or unavailable capabilities: [{' '.join(unknown)}]" if unknown else ""
+
+
+def ambient_complaints(
+    ambient: "Iterable[str]", inheritable: "Container[str]", permitted: "Container[str]"
+) -> list[str]:
+    """runc's warnings of those that the kernel does not make ambient: crun leaves them out and says nothing."""
+    return [
+        f"can't raise ambient capability {name}: operation not permitted"
+        for name in ambient
+        if name in CAPABILITIES and not (name in inheritable and name in permitted)
+    ]

@@ -82,8 +82,8 @@ def _id(text: str, what: str) -> int:
 
 
 def _with_capabilities(base: Mapping[str, list[str]], extra: list[str]) -> dict[str, list[str]]:
-    """runc adds to bounding, effective and permitted, and to ambient what is inheritable."""
+    """As runc: also to the ambient ones, if the spec has inheritable ones (without which the kernel would not)."""
     sets = {name: list(base.get(name) or []) for name in (*_CAPABILITY_SETS, "inheritable", "ambient")}
-    for name in _CAPABILITY_SETS:
+    for name in (*_CAPABILITY_SETS, *(("ambient",) if base.get("inheritable") is not None else ())):
         sets[name] = list(dict.fromkeys([*sets[name], *extra]))
     return sets

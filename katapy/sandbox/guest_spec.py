@@ -14,6 +14,7 @@ What changes, and why:
   (docs/limitations.md);
 - cgroupsPath becomes the guest's own, and a cgroup namespace is added if there is none: engines leave it out on hosts
   with cgroup v1, where /sys/fs/cgroup shows a container its own limits all the same.
+- seccomp answers system calls that are newer than the profile with ENOSYS, as runc's does (katapy/oci/newer_syscalls);
 - the boot id is the machine's own: the kernel's is the same in all machines cloned from one template.
 Everything else is passed on as it stands, fields unknown to katapy too.
 """
@@ -23,6 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from katapy.errors import Unsupported
+from katapy.oci.newer_syscalls import answer_newer
 from katapy.protocol import names
 
 Json = dict[str, Any]
@@ -106,6 +108,8 @@ def _linux(linux: Json, container_id: str, joined: Mapping[str, str] | None) -> 
         raise Unsupported("linux.intelRdt is not supported: a guest has no resctrl")
     if (linux.get("seccomp") or {}).get("listenerPath"):
         raise Unsupported("linux.seccomp.listenerPath is not supported: a notify descriptor can't leave the guest")
+    if linux.get("seccomp"):
+        guest["seccomp"] = answer_newer(linux["seccomp"])
     guest["cgroupsPath"] = f"{names.GUEST_CGROUP_ROOT}/{container_id}"
     namespaces = [_namespace(n, joined) for n in linux.get("namespaces") or []]
     guest["namespaces"] = namespaces if _CGROUP in namespaces else [*namespaces, _CGROUP]

@@ -64,9 +64,9 @@ def _make_images(testdata: Path) -> None:
 
 
 def _busybox_root(root: Path) -> None:
-    """Folders and users are those of the busybox image that runc's tests name."""
+    """Folders and users are those of the busybox image that runc's tests name: it has no /proc and no /sys."""
     root.chmod(0o755)
-    for folder in ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr/sbin", "var/spool/mail", "var/www"):
+    for folder in ("bin", "dev", "etc", "home", "root", "tmp", "usr/sbin", "var/spool/mail", "var/www"):
         (root / folder).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
     shutil.copy(BUSYBOX, root / "bin/busybox")

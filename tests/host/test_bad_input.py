@@ -97,8 +97,14 @@ def _add(path: str, value: Any) -> Callable[[Spec], None]:
     return edit
 
 
-def _without_network(spec: Spec) -> None:
-    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "network"]
+def _without(kind: str) -> Callable[[Spec], None]:
+    """An edit that removes a namespace."""
+
+    def edit(spec: Spec) -> None:
+        spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != kind]
+        del spec["linux"]["maskedPaths"], spec["linux"]["readonlyPaths"]  # which need a mount namespace, says runc
+
+    return edit
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,8 @@ def _without_network(spec: Spec) -> None:
         (_set("linux.resources", {"memory": {"limit": "1g"}}), "$.linux.resources.memory.limit"),
         (_set("linux.resources", {"cpu": {"cpus": "a"}}), "$.linux.resources.cpu.cpus"),
         (_set("linux.intelRdt", {"closID": "x"}), "intelRdt is not supported"),
-        (_without_network, "host networking is not supported"),
+        (_without("network"), "host networking is not supported"),
+        (_without("mount"), "without a mount namespace"),
         (_add("linux.namespaces", {"type": "nope"}), "$.linux.namespaces"),
         (_add("linux.namespaces", {"type": "pid"}), "duplicated ns"),
         (_add("linux.namespaces", {"type": "user", "path": "/proc/1/ns/user"}), "joining the user namespace"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from katapy.errors import UsageError
-from katapy.oci.capabilities import CAPABILITIES, complaint
+from katapy.oci.capabilities import CAPABILITIES, ambient_complaints, complaint
 from katapy.oci.ids import check_id
 from katapy.oci.signals import NUMBERS, signal_number
 from katapy.oci.sizes import parse_duration, parse_size
@@ -30,6 +30,13 @@ def test_capabilities_that_do_not_exist_are_told() -> None:
         "ignoring unknown or unavailable capabilities: [CAP_FOO kill]"
     )
     assert complaint(CAPABILITIES) == ""
+
+
+def test_ambient_capabilities_must_be_inheritable_and_permitted() -> None:
+    sets = (["CAP_CHOWN", "CAP_KILL", "CAP_FOO", "CAP_BPF"], ["CAP_KILL", "CAP_BPF"], ["CAP_CHOWN", "CAP_KILL"])
+    assert ambient_complaints(*sets) == [
+        f"can't raise ambient capability {name}: operation not permitted" for name in ("CAP_CHOWN", "CAP_BPF")
+    ]
 
 
 def test_signal_numbers_are_the_kernels() -> None:

@@ -45,6 +45,14 @@ def test_flags_change_it() -> None:
     assert process["noNewPrivileges"] is True
 
 
+@pytest.mark.parametrize("inheritable, ambient", [(None, []), ([], ["CAP_CHOWN"]), (["CAP_KILL"], ["CAP_CHOWN"])])
+def test_a_capability_is_ambient_if_the_spec_has_inheritable_ones(
+    inheritable: list[str] | None, ambient: list[str]
+) -> None:
+    base = BASE | {"capabilities": BASE["capabilities"] | {"inheritable": inheritable}}
+    assert exec_process(base, {"flags": {"args": ["x"], "caps": ["CAP_CHOWN"]}})["capabilities"]["ambient"] == ambient
+
+
 def test_a_process_file_is_taken_as_it_stands() -> None:
     given = {"args": ["x"], "cwd": "/", "novelty": 1}
     assert exec_process(BASE, {"process": given}) == given
