@@ -191,14 +191,22 @@ class OversizedOutput(HonestAgent):
         await asyncio.Event().wait()
 
 
+BOMB = 64 * MIB
+"""More than the host may grow by. It is compressed for each call, and whoever waits for it has a deadline."""
+
+
 class Bomb(HonestAgent):
-    """256 MiB in a quarter of one."""
+    """A thousandth of its size on the way."""
 
     compression = grpc.Compression.Gzip
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._answer = pb.StatsReply(cpuset_cpus="0" * BOMB).SerializeToString()
+
     async def answer(self, method: str, request: bytes, context: Any) -> Answer:
         if method in ("Stats", "ListProcesses"):
-            return pb.StatsReply(cpuset_cpus="0" * (256 * MIB))
+            return self._answer
         return await super().answer(method, request, context)
 
 
@@ -206,7 +214,7 @@ class BombOutput(HonestAgent):
     compression = grpc.Compression.Gzip
 
     async def Stdio(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Answer]:
-        yield pb.StdioOutput(stdout=b"x" * (256 * MIB))
+        yield pb.StdioOutput(stdout=b"x" * BOMB)
         await asyncio.Event().wait()
 
 
