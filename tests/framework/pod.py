@@ -1,11 +1,11 @@
 """Pods as containerd's CRI makes them: a sandbox container, and members that join its namespaces. Runs in pytest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from framework.bundle import Bundle, Spec
 from framework.fixtures import BundleMaker
-from framework.runtime import Container, Result, Runtime
+from framework.runtime import BOOT_S, Container, Result, Runtime
 
 PREFIX = "io.kubernetes.cri"
 PAUSE = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000000 & wait; done")
@@ -49,3 +49,16 @@ class Pod:
         container = self.create(*args, **changes)
         container.start()
         return container
+
+    def crash_loop(self) -> Callable[[], None]:
+        """What restarts a member with limits that fails at once, as an engine does: each call is a whole life."""
+        resources = {"memory": {"limit": 64 << 20}, "cpu": {"quota": 50_000, "period": 100_000}, "pids": {"limit": 50}}
+        bundle = self.bundle("sh", "-c", "echo crash >> /log; exit 3", resources=resources)
+
+        def restart() -> None:
+            container = self.runtime.create(bundle)
+            container.start()
+            assert container.wait(BOOT_S) == 3
+            container.delete()
+
+        return restart

@@ -1,6 +1,7 @@
 """`make bench`: what the design promises, measured here and now, beside runc on the same bundle in the same run.
 
-    python tests/perf/bench.py [--runs N] [--row N] [--only PART] [--json FILE] [--output FOLDER] [--katapy PATH]
+    python tests/perf/bench.py [--runs N] [--row N] [--restarts N] [--only PART] [--json FILE] [--output FOLDER]
+                               [--katapy PATH]
 
 Prints medians and spreads (min, p90) and the budgets of the design; writes everything as JSON, a table in Markdown and
 two plots (phases of a start, memory of a pod) to build/bench. It asserts nothing:
@@ -27,9 +28,10 @@ from framework.runtime import Runtime
 from perf import measure, starts
 from perf.network import measure_network
 from perf.report import Report, Series
+from perf.restarts import measure_restarts
 
 OUTPUT_MIB = 64
-PARTS = ("verbs", "starts", "many", "row", "memory", "files")
+PARTS = ("verbs", "starts", "many", "row", "memory", "files", "restarts")
 LAUNCHER = Path(sys.executable).with_name("katapy")
 
 
@@ -47,7 +49,11 @@ def main() -> int:
         try:
             if options.only in ("", "verbs"):
                 _measure_all(report, katapy, runc, folder, options.runs)
-            _starts(report, katapy, folder, options)
+            if options.only in ("", "restarts"):
+                _say(f"katapy: {options.restarts} restarts in a pod")
+                measure_restarts(report, katapy, folder, options.restarts)
+            if options.only not in ("verbs", "restarts"):
+                _starts(report, katapy, folder, options)
         finally:
             for runtime in filter(None, (katapy, runc)):
                 runtime.cleanup()
@@ -68,6 +74,7 @@ def _options() -> argparse.Namespace:
         "--runs", type=int, default=5, help="cold boots (default: 5); short verbs run five times as often"
     )
     parser.add_argument("--row", type=int, default=100, help="starts in a row (default: 100)")
+    parser.add_argument("--restarts", type=int, default=20, help="of a container in a running pod (default: 20)")
     parser.add_argument("--only", choices=["", *PARTS], default="", help="one part instead of all")
     parser.add_argument("--output", default="build/bench", help="folder of table and plots (default: build/bench)")
     parser.add_argument("--json", metavar="FILE", default="", help="write all figures to this file")

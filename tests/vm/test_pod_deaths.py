@@ -2,12 +2,11 @@
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from framework import processes
-from framework.bundle import FOREVER, Spec, privileged
+from framework import holdings, processes
+from framework.bundle import FOREVER, at_the_guests
 from framework.fixtures import BundleMaker
 from framework.pod import Pod
 from framework.runtime import Container, Runtime, owner_of
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.guest
 END_S = 60.0
 MIB = 1024 * 1024
 EAT = "awk 'BEGIN { s = \"x\"; while (1) s = s s }'"
-RESTARTS = int(os.environ.get("KATAPY_RESTARTS", "10"))
+WARM_UP, RESTARTS = 3, 7
 
 
 def all_have_ended(pod: Pod, members: list[Container]) -> None:
@@ -42,12 +41,7 @@ def test_what_all_depend_on_is_killed(runtime: Runtime, bundle: BundleMaker, who
 @pytest.fixture(scope="module")
 def pod(module_runtime: Runtime, module_bundle: BundleMaker) -> Pod:
     """Its sandbox container sees all of the machine's processes and mounts."""
-
-    def edit(spec: Spec) -> None:
-        privileged(spec)
-        spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] not in ("pid", "cgroup")]
-
-    return Pod(module_runtime, module_bundle, edit=edit)
+    return Pod(module_runtime, module_bundle, edit=at_the_guests)
 
 
 @pytest.fixture(scope="module")
@@ -124,35 +118,11 @@ def test_the_file_goes_nowhere_else(pod: Pod, tmp_path: Path) -> None:
 
 
 def test_crash_loops_leak_nothing(pod: Pod, neighbour: Container) -> None:
-    """KATAPY_RESTARTS containers, one after the other. The first ones fill caches; from then on nothing grows."""
-    supervisor, root = owner_of(pod.sandbox, "supervisor"), pod.sandbox
-    daemon = max((p.pid for p in processes.descendants(supervisor) if "virtiofsd" in p.command), default=supervisor)
-    made = pod.bundle("sh", "-c", "echo crash > /log; exit 3")
-
-    def crash() -> None:
-        container = pod.runtime.create(made)
-        container.start()
-        assert container.wait(END_S) == 3
-        container.delete()
-
-    counts: dict[str, Callable[[], int]] = {
-        "descriptors of the supervisor": lambda: len(processes.descriptors(supervisor)),
-        "mounts of the supervisor": lambda: _lines(f"/proc/{supervisor}/mountinfo"),
-        "threads of the supervisor": lambda: len(os.listdir(f"/proc/{supervisor}/task")),
-        "descriptors of virtiofsd": lambda: len(processes.descriptors(daemon)),
-        "descriptors of the agent": lambda: int(root.sh("ls /proc/1/fd | wc -l")),
-        "mounts of the guest": lambda: int(root.sh("wc -l < /proc/1/mountinfo")),
-        "cgroups of the guest": lambda: int(root.sh("find /sys/fs/cgroup -type d | wc -l")),
-        "files of the agent": lambda: int(root.sh("find /proc/1/root/run/katapy -xdev | grep -vc '/shared/'")),
-    }
-    for _ in range(3):
-        crash()
-    before = {name: count() for name, count in counts.items()}
+    """A few restarts of a container with limits; tests/perf/restarts.py makes hundreds, and tells of memory too."""
+    restart = pod.crash_loop()
+    for _ in range(WARM_UP):
+        restart()
+    before = holdings.take(pod)
     for _ in range(RESTARTS):
-        crash()
-    for name, count in counts.items():
-        wait_for(f"{name} to be {before[name]} again", lambda c=count, n=name: c() <= before[n], END_S)  # type: ignore[misc]
-
-
-def _lines(path: str) -> int:
-    return len(Path(path).read_text().splitlines())
+        restart()
+    holdings.await_no_more(pod, before, END_S)
