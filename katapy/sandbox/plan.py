@@ -26,6 +26,8 @@ from katapy.storage.virtiofsd import Virtiofsd
 
 _CPU_HOTPLUG = ("x86_64",)
 """QEMU's machine `virt` of aarch64 has none."""
+_MOST_VCPUS = 16
+"""Unless configured: the guest's kernel keeps a quarter of a MiB for each processor that may come."""
 _NOT_YET = ""
 """The guest's path of a bind: the supervisor puts it in (guest_spec.place_binds)."""
 _POD_OWNED = "/kubernetes.io~empty-dir/"
@@ -218,11 +220,10 @@ def namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:
 
 
 def most_size(boot: Size, config: Hypervisor, facts: HostFacts) -> Size:
-    """How far a machine can grow: as configured, else its memory as far as the host goes."""
-    vcpus = config.max_vcpus or boot.vcpus
+    """How far a machine can grow: as configured, else as far as the host goes. No emulated one gets more processors."""
+    plugged = facts.arch in _CPU_HOTPLUG and facts.accelerator is Accelerator.KVM
+    vcpus = (config.max_vcpus or min(facts.cpus, _MOST_VCPUS)) if plugged else boot.vcpus
     steps = max(0, (config.max_memory_mib or facts.memory_mib) - boot.memory_mib) // STEP_MIB
-    if facts.arch not in _CPU_HOTPLUG:
-        vcpus = boot.vcpus
     return Size(max(boot.vcpus, vcpus), boot.memory_mib + steps * STEP_MIB)
 
 

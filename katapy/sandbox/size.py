@@ -9,7 +9,7 @@ import logging
 
 from katapy.agent_client.client import AgentClient
 from katapy.errors import KatapyError
-from katapy.hypervisor.vm import Size, Vm
+from katapy.hypervisor.vm import Accelerator, Size, Vm
 from katapy.sandbox.demand import NO_DEMAND, Demand, grown_size, wanted_size
 from katapy.sandbox.plan import SandboxPlan
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _GIVEN_BACK_S = 10.0
 """How long a guest may take to give memory back before it is said that it does not."""
+_EMULATED = " (an emulated one keeps the processors it started with)"
 
 
 class PodSize:
@@ -51,7 +52,8 @@ class PodSize:
         most, reserve, demands = self._plan.most, self._plan.reserve_mib, self._demands.values()
         wanted = wanted_size(self._boot, reserve, demands)
         if wanted.vcpus > most.vcpus or wanted.memory_mib > most.memory_mib:
-            self._warn(f"the containers' limits ask for {_words(wanted)}; a machine has {_words(most)} at most")
+            reason = _EMULATED if wanted.vcpus > most.vcpus and self._plan.facts.accelerator is Accelerator.TCG else ""
+            self._warn(f"the containers' limits ask for {_words(wanted)}; a machine has {_words(most)} at most{reason}")
         return grown_size(self._boot, most, reserve, demands)
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ CASES = {
         spec(accelerator=Accelerator.KVM, cpu="host", vcpus=4, transport=Transport.VSOCK, cid=70000, share=VIRTIOFS),
         VmDescriptors(3, 4, 5, vhost_vsock=6, virtiofs=7),
     ),
-    "q35-tcg-growing": (spec(max_vcpus=4, max_memory_mib=4608), SERIAL),
+    "q35-kvm-growing": (spec(accelerator=Accelerator.KVM, cpu="host", max_vcpus=4, max_memory_mib=4608), SERIAL),
     "q35-tcg-debug": (spec(debug_console=True), SERIAL),
     "q35-tcg-template": (spec(role=Role.TEMPLATE), VmDescriptors(3, 4, 5, agent=6, memory=7, monitor=8)),
     "q35-tcg-clone-virtiofs": (

@@ -170,6 +170,24 @@ def test_the_machine_is_as_large_as_its_container_needs(resources: dict[str, Any
     assert (planned.vcpus, planned.memory_mib) == expected
 
 
+@pytest.mark.parametrize(
+    "changes, configured, most",
+    [
+        ({"accelerator": Accelerator.KVM}, 0, 4),
+        ({"accelerator": Accelerator.KVM, "cpus": 96}, 0, 16),
+        ({"accelerator": Accelerator.KVM, "cpus": 96}, 64, 64),
+        ({"accelerator": Accelerator.KVM, "arch": "aarch64"}, 8, 1),
+        ({"accelerator": Accelerator.TCG}, 8, 1),
+    ],
+)
+def test_processors_can_come_later_where_a_guest_takes_them(
+    changes: dict[str, Any], configured: int, most: int
+) -> None:
+    facts = dataclasses.replace(FACTS, **changes)
+    planned = plan_sandbox(container(spec()), DEFAULT, facts, Hypervisor(max_vcpus=configured))
+    assert (planned.vcpus, planned.most.vcpus) == (1, most)
+
+
 def test_a_cpuset_that_is_none_is_an_error_with_its_path() -> None:
     document = spec(resources={"cpu": {"cpus": "a-b"}})
     with pytest.raises(SpecError, match=r"\$\.linux\.resources\.cpu\.cpus"):

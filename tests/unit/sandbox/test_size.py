@@ -82,6 +82,7 @@ def test_what_no_machine_has_is_said_once(caplog: pytest.LogCaptureFixture) -> N
         fit(machine, {"a": Demand(cpus=1000.0)}, {"b": Demand(cpus=1000.0)})
     assert machine.calls == [(Size(MOST.vcpus, 512),), (MOST.vcpus, 0)]
     assert caplog.text.count("the containers' limits ask for 1000 processors") == 1
+    assert "4096 MiB at most (an emulated one keeps the processors it started with)" in caplog.text
 
 
 def test_a_machine_that_cant_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
