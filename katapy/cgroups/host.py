@@ -1,7 +1,8 @@
 """A container's directories in the host's cgroup hierarchies: made, joined, removed. CLI and supervisor.
 
 Every directory that katapy makes carries an extended attribute, so that whoever removes it later, another process even,
-knows which ones are katapy's: an engine's parents stay.
+knows which ones are katapy's: an engine's parents stay. A container's own says whose it is: containers of one id in two
+state roots have the same path where their specs name none, and neither may kill the other's processes.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ from katapy.cgroups.hierarchies import Hierarchy
 from katapy.errors import HostError, errno_text
 
 _MADE = "trusted.katapy"
+_PARENT = "parent"
+"""In place of an owner."""
 REMOVE_S = 5.0
 _RETRY_S = 0.01
 
@@ -23,12 +26,14 @@ _RETRY_S = 0.01
 class Cgroup:
     """A container's cgroup in all hierarchies. Nothing is touched before `create`.
 
-    `path`: below the top of each. `name`: what `reopen` finds it by, in another process.
+    `path`: below the top of each. `owner`: whose it is, in a word that no other has. `name`: what `reopen` finds it by,
+    in another process.
     """
 
-    def __init__(self, hierarchies: list[Hierarchy], path: str, name: str = "") -> None:
+    def __init__(self, hierarchies: list[Hierarchy], path: str, owner: str, name: str = "") -> None:
         self._hierarchies = hierarchies
         self._path = path
+        self._owner = owner
         self.name = name or f"/{path}"
 
     def paths(self) -> tuple[str, ...]:
@@ -40,13 +45,27 @@ class Cgroup:
         return tuple(f"{path}/cgroup.procs" for path in self.paths())
 
     def create(self) -> None:
-        """Makes its directories and their parents; those that exist are used. Raises HostError, leaves nothing then."""
+        """Makes its directories and their parents; those that exist are used, but not another container's, nor one that
+        processes are in, as with runc 1.2. Raises HostError, leaves nothing then."""
+        self._check_owner()
+        for path in self.paths():
+            if found := [pid for folder, _, _ in os.walk(path) for pid in _processes(folder)]:
+                raise HostError(f"container's cgroup is not empty: {len(found)} process(es) found in {path}")
         try:
             for hierarchy in self._hierarchies:
-                make_directory(hierarchy, self._path)
+                make_directory(hierarchy, self._path, self._owner)
+            self._check_owner()  # another one may have come first
         except OSError as e:
             self.remove()
             raise HostError(f"can't create cgroup {self._path}: {errno_text(e)}") from e
+        except HostError:
+            self.remove()
+            raise
+
+    def _check_owner(self) -> None:
+        for path in self.paths():
+            if (owner := owner_of(path)) not in ("", _PARENT, self._owner):
+                raise HostError(f"cgroup {path} is that of another container: {owner}")
 
     def let_go(self) -> None:
         """All who are to be in it have joined."""
@@ -59,10 +78,10 @@ class Cgroup:
             raise HostError(f"can't move process {pid} into {e.filename}: {errno_text(e)}") from e
 
     def kill(self) -> None:
-        """SIGKILL to every process in the directories that katapy made: what is there belongs to the container. Not to
-        those that this pid namespace does not show."""
+        """SIGKILL to every process in the directories that were made for it: what is there belongs to the container.
+        Not to those that this pid namespace does not show."""
         for path in self.paths():
-            if is_ours(path):
+            if owner_of(path) == self._owner:
                 for pid in _processes(path):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -74,32 +93,33 @@ class Cgroup:
         """
         until = time.monotonic() + deadline_s
         for hierarchy in self._hierarchies:
-            path = self._path
-            if is_ours(f"{hierarchy.mountpoint}/{path}"):
-                _remove_tree(f"{hierarchy.mountpoint}/{path}", until)
-            while "/" in path:
+            path, top = self._path, hierarchy.mountpoint
+            owner = owner_of(f"{top}/{path}")
+            if owner == self._owner:
+                _remove_tree(f"{top}/{path}", until)
+            if owner != _PARENT:
                 path = path.rpartition("/")[0]
-                if not is_ours(f"{hierarchy.mountpoint}/{path}") or not _remove_empty(f"{hierarchy.mountpoint}/{path}"):
-                    break
+            while path and owner_of(f"{top}/{path}") == _PARENT and _remove_empty(f"{top}/{path}"):
+                path = path.rpartition("/")[0]
 
 
 def join(procs_files: Sequence[str], pid: int) -> None:
     """Moves a process into the cgroups of these files. Raises OSError that names the file."""
     for name in procs_files:
         try:
-            _write(name, str(pid))
+            write_file(name, str(pid))
         except OSError as e:
             raise OSError(e.errno, e.strerror, name) from e
 
 
-def mark(path: str) -> None:
-    """This directory is katapy's. Raises OSError."""
-    os.setxattr(path, _MADE, b"1")
+def mark(path: str, owner: str = _PARENT) -> None:
+    """This directory is katapy's, and that container's. Raises OSError."""
+    os.setxattr(path, _MADE, owner.encode(errors="surrogateescape"))
 
 
-def make_directory(hierarchy: Hierarchy, path: str) -> None:
+def make_directory(hierarchy: Hierarchy, path: str, owner: str) -> None:
     """With its parents; those that are there stay as they are. Raises OSError."""
-    place = hierarchy.mountpoint
+    place, last = hierarchy.mountpoint, f"{hierarchy.mountpoint}/{path}"
     for name in path.split("/"):
         parent, place = place, f"{place}/{name}"
         if hierarchy.unified:
@@ -108,7 +128,7 @@ def make_directory(hierarchy: Hierarchy, path: str) -> None:
             os.mkdir(place, 0o755)
         except FileExistsError:
             continue
-        mark(place)
+        mark(place, owner if place == last else _PARENT)
         if "cpuset" in hierarchy.controllers:
             _inherit_cpuset(parent, place)
 
@@ -116,28 +136,27 @@ def make_directory(hierarchy: Hierarchy, path: str) -> None:
 def _delegate(parent: str) -> None:
     """Has the v2 controllers account below `parent`; where processes live in it that is refused: no harm done."""
     try:
-        names = _read(f"{parent}/cgroup.controllers").split()
+        names = read_file(f"{parent}/cgroup.controllers").split()
     except OSError:
         return
     for name in names:
         with contextlib.suppress(OSError):
-            _write(f"{parent}/cgroup.subtree_control", f"+{name}")
+            write_file(f"{parent}/cgroup.subtree_control", f"+{name}")
 
 
 def _inherit_cpuset(parent: str, child: str) -> None:
     """A new cpuset of v1 is empty, and nobody can join it."""
     for name in ("cpuset.cpus", "cpuset.mems"):
-        if not _read(f"{child}/{name}").strip():
-            _write(f"{child}/{name}", _read(f"{parent}/{name}").strip())
+        if not read_file(f"{child}/{name}").strip():
+            write_file(f"{child}/{name}", read_file(f"{parent}/{name}").strip())
 
 
-def is_ours(path: str) -> bool:
-    """Whether katapy has made this directory. Not there: no."""
+def owner_of(path: str) -> str:
+    """Whose directory this is, as `mark` was told. Empty if it is not there, or not katapy's."""
     try:
-        os.getxattr(path, _MADE)
-    except OSError:  # gone, or somebody else's
-        return False
-    return True
+        return os.getxattr(path, _MADE).decode(errors="surrogateescape")
+    except OSError:
+        return ""
 
 
 def _remove_tree(path: str, until: float) -> None:
@@ -169,7 +188,7 @@ def _processes(path: str) -> list[int]:
     pid: to kill(2), the caller's own process group.
     """
     try:
-        return [pid for pid in map(int, _read(f"{path}/cgroup.procs").split()) if pid]
+        return [pid for pid in map(int, read_file(f"{path}/cgroup.procs").split()) if pid]
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.ENODEV):
             return []
@@ -193,7 +212,7 @@ def _await_exit(pid: int, seconds: float) -> bool:
 def _zombie(pid: int) -> bool:
     """One whose other threads live on, or that nobody reaps: its pidfd is ready for ever."""
     try:
-        return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] == "Z"
+        return read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return False
 
@@ -211,12 +230,14 @@ def _remove_empty(path: str) -> bool:
     return True
 
 
-def _read(path: str) -> str:
+def read_file(path: str) -> str:
+    """A file of a cgroup. Raises OSError."""
     with open(path, encoding="utf-8") as f:
         return f.read()
 
 
-def _write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
+    """Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())

@@ -8,7 +8,7 @@ import os
 import signal
 
 from katapy.cgroups.hierarchies import Hierarchy
-from katapy.cgroups.host import REMOVE_S, Cgroup, is_ours, make_directory, mark
+from katapy.cgroups.host import REMOVE_S, Cgroup, make_directory, mark, owner_of
 from katapy.cgroups.units import Unit
 from katapy.errors import HostError, errno_text
 
@@ -16,8 +16,8 @@ from katapy.errors import HostError, errno_text
 class Scope(Cgroup):
     """`create` starts it, `remove` stops it."""
 
-    def __init__(self, hierarchies: list[Hierarchy], unit: Unit) -> None:
-        super().__init__(hierarchies, unit.path, unit.cgroups_path)
+    def __init__(self, hierarchies: list[Hierarchy], unit: Unit, owner: str) -> None:
+        super().__init__(hierarchies, unit.path, owner, unit.cgroups_path)
         self._unit = unit
         self._first: tuple[int, int] | None = None
         self._foreign = False
@@ -33,9 +33,9 @@ class Scope(Cgroup):
             self._foreign = False
             for hierarchy in self._hierarchies:
                 if os.path.isdir(f"{hierarchy.mountpoint}/{self._path}"):
-                    mark(f"{hierarchy.mountpoint}/{self._path}")
+                    mark(f"{hierarchy.mountpoint}/{self._path}", self._owner)
                 else:
-                    make_directory(hierarchy, self._path)
+                    make_directory(hierarchy, self._path, self._owner)
         except OSError as e:
             self.remove()
             raise HostError(f"can't create cgroup {self._path}: {errno_text(e)}") from e
@@ -57,7 +57,7 @@ class Scope(Cgroup):
 
         self.let_go()
         there = [path for path in self.paths() if os.path.isdir(path)]
-        if self._foreign or (there and not any(is_ours(path) for path in there)):
+        if self._foreign or (there and not any(owner_of(path) == self._owner for path in there)):
             return
         super().remove(deadline_s)
         systemd.stop_scope(self._unit.name)

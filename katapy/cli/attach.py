@@ -6,14 +6,12 @@
 import contextlib
 import os
 
-from katapy import cgroups
 from katapy.errors import HostError, errno_text
 
 TYPE_CHECKING = False  # typing's own constant costs typing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from katapy.sandbox import store
     from katapy.standin import Standin
 
 
@@ -62,11 +60,6 @@ def write_pid_file(path: str, pid: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise HostError(f"pid file {path}: {errno_text(e)}") from e
-
-
-def cgroup_of(state: "store.State") -> tuple[str, ...]:
-    """The cgroup.procs files that a stand-in of this container writes itself into."""
-    return cgroups.reopen(state.cgroup, state.id).procs_files()
 
 
 def publish_pid(pid_file: str) -> "Callable[[int], None]":

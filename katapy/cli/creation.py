@@ -86,7 +86,9 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     place = places.choose(options.root, options.id, bundle, conf, origin)
     container = place.container
     terminal.check_console_socket(options.console_socket, container.terminal, options.detach)
-    cgroup = cgroups.open_cgroup(container.cgroups_path, options.id, options.systemd_cgroup)
+    cgroup = cgroups.open_cgroup(
+        container.cgroups_path, store.directory(options.root, options.id), options.systemd_cgroup
+    )
     with contextlib.ExitStack() as undo:
         directory = store.reserve(options.root, options.id)
         if not conf.debug.keep:

@@ -81,7 +81,7 @@ def _clean_up(root: str, state: store.State, force: bool, log: Log) -> None:
     from katapy import cgroups  # imported here: a `delete` of nothing does not need it
 
     folder = store.directory(root, state.id)
-    cgroup = cgroups.reopen(state.cgroup, state.id)
+    cgroup = cgroups.reopen(state.cgroup, folder)
     if force:
         cgroup.kill()
     try:

@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 
+from katapy import cgroups
 from katapy.cli import attach, foreground
 from katapy.cli.parse import Args
 from katapy.cli.supervisor_process import check_not_frozen
@@ -100,7 +101,8 @@ def _start(args: Args, state: store.State, request: "dict[str, Any]", tty: bool)
     with contextlib.ExitStack() as undo:
         fds, slave = attach.stdio(args.console_socket, _console_size(args, request), undo)
         name = str(((request.get("process") or request.get("flags") or {}).get("args") or ["exec"])[0])
-        standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), attach.cgroup_of(state))
+        cgroup = cgroups.reopen(state.cgroup, store.directory(args.root, state.id))
+        standin = standin_view.spawn(StandinSpec(name=name, terminal=slave), cgroup.procs_files())
         failed = undo.enter_context(contextlib.ExitStack())
         failed.callback(attach.end_standin, standin)
         standin_view.release(standin)

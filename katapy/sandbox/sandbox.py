@@ -61,6 +61,9 @@ class Host(Protocol):
     def short_of_memory(self, plan: ContainerPlan) -> None:
         """The guest's kernel has killed processes of the container for memory. Idempotent."""
 
+    def note_kill(self, container_id: str) -> None:
+        """Such a container has ended, its stand-in has not. Blocks for a moment. Raises KatapyError."""
+
     def release(self) -> None:
         """Gives back shares and helpers: the machine is gone."""
 
@@ -300,7 +303,7 @@ class Sandbox:
             log.warning("remove container %s from the guest: %s", container.id, e)
         finally:
             self._unshare(container.id)
-            self._tell(container)
+            await self._tell(container)
         await self._shrink(container)
 
     async def _shrink(self, container: Container) -> None:
@@ -321,10 +324,12 @@ class Sandbox:
             container.short_of_memory = True
             self._host.short_of_memory(container.plan)
 
-    def _tell(self, container: Container) -> None:
+    async def _tell(self, container: Container) -> None:
         """The state is saved first: whoever waits for the stand-in finds all of it done."""
         try:
             self._host.save(container)
+            if container.short_of_memory:
+                await asyncio.to_thread(self._host.note_kill, container.id)
         except (KatapyError, OSError) as e:
             log.error("%s", e)
         finally:
@@ -367,7 +372,7 @@ class Sandbox:
         """The machine goes, the states are saved, and only then the stand-ins."""
         await self.stop_machine(flush=True)
         for container in self.containers.values():
-            self._tell(container)
+            await self._tell(container)
         self.ended.set()
 
     async def stop_machine(self, flush: bool = False) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from katapy import cgroups
 from katapy.agent_client.relay import Relay, vsock_dial
+from katapy.cgroups import shortage
 from katapy.control.messages import Fields
 from katapy.control.server import ControlServer, Descriptors, Operation
 from katapy.errors import KatapyError, NotFound
@@ -221,6 +223,10 @@ class Loop:
             os.close(os.open(f"{plan.bundle}/{_OOM_FILE}", flags, 0o600))
         except OSError as e:
             log.warning("tell that container %s was short of memory: %s", plan.id, e)
+
+    def note_kill(self, container_id: str) -> None:
+        state = store.load(self._task.root, container_id)
+        shortage.note_kill(cgroups.reopen(state.cgroup, store.directory(self._task.root, container_id)))
 
     def release(self) -> None:
         for view in self._views.values():

@@ -175,6 +175,14 @@ def test_statistics_and_update(containerd: Containerd, pod: Pod) -> None:
     containerd.on("RemoveContainer", container)
 
 
+def test_out_of_memory_is_the_reason(containerd: Containerd, pod: Pod) -> None:
+    hungry = "awk 'BEGIN { s = \"x\"; while (1) s = s s }'; exit $?"
+    container = pod.start("hungry", "sh", "-c", hungry, linux={"resources": {"memory_limit_in_bytes": 32 << 20}})
+    assert containerd.wait_exit(container) == 137
+    wait_for("the event of it", lambda: containerd.status(container).reason == "OOMKilled", END_S)
+    containerd.on("RemoveContainer", container)
+
+
 def test_a_pod_whose_containers_share_processes(containerd: Containerd) -> None:
     pod = Pod(containerd, "shared", pid=0)
     one, two = (pod.start(name, "sleep", f"424{n}") for n, name in enumerate(("one", "two")))

@@ -243,6 +243,8 @@ class _HostSide:
 
     def short_of_memory(self, plan: ContainerPlan) -> None: ...
 
+    def note_kill(self, container_id: str) -> None: ...
+
     def release(self) -> None:
         self.released += 1
 

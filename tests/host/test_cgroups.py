@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from framework.processes import sleeper
+from framework.processes import find, sleeper
 
-from katapy.cgroups import Cgroup, open_cgroup
+from katapy.cgroups import Cgroup, open_cgroup, shortage
 from katapy.errors import HostError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -43,7 +43,7 @@ def test_nothing_is_left_not_even_parents(cgroup: Cgroup) -> None:
 
 
 def test_what_was_there_stays() -> None:
-    parent, child = open_cgroup(PARENT, ""), open_cgroup(f"{PARENT}/c2", "")
+    parent, child = open_cgroup(PARENT, "c1"), open_cgroup(f"{PARENT}/c2", "c2")
     for path in parent.paths():
         os.mkdir(path)
     try:
@@ -60,7 +60,7 @@ def test_what_was_there_stays() -> None:
 
 
 def test_remove_waits_for_the_end_and_removes_what_is_below(cgroup: Cgroup) -> None:
-    inner = open_cgroup(f"/{PARENT}/deep/c1/exec", "")
+    inner = open_cgroup(f"/{PARENT}/deep/c1/exec", "c1")
     for path in inner.paths():
         os.mkdir(path)
     pid = sleeper(cgroup)
@@ -94,3 +94,67 @@ def test_a_process_of_another_pid_namespace_is_let_alone_and_so_is_the_caller(cg
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def namesake() -> Cgroup:
+    """Of a container with the same id and path, in another state root."""
+    return open_cgroup(f"/{PARENT}/deep/c1", "/elsewhere/c1")
+
+
+def test_a_namesake_gets_no_cgroup_and_harms_none(cgroup: Cgroup, namesake: Cgroup) -> None:
+    pid = sleeper(cgroup)
+    with pytest.raises(HostError, match=r"is that of another container: .*/c1"):
+        namesake.create()
+    namesake.kill()
+    namesake.remove()
+    for name in cgroup.procs_files():
+        assert Path(name).read_text().split() == [str(pid)], name
+    cgroup.kill()
+    os.waitpid(pid, 0)
+
+
+def test_one_with_processes_in_it_is_refused(cgroup: Cgroup) -> None:
+    """As runc does since 1.2."""
+    inner = open_cgroup(f"/{PARENT}/deep/c1/inner", "c2")
+    inner.create()
+    pid = sleeper(inner)
+    with pytest.raises(HostError, match=r"container's cgroup is not empty: 1 process\(es\) found"):
+        cgroup.create()
+    inner.kill()
+    os.waitpid(pid, 0)
+    inner.remove()
+
+
+def _read(cgroup: Cgroup, *names: str) -> list[str]:
+    """Those files of the memory controller that this version of cgroups has."""
+    paths = [Path(path) / f"memory.{name}" for path in cgroup.paths() for name in names]
+    return [path.read_text() for path in paths if path.exists()]
+
+
+def test_a_kill_for_memory_is_noted_in_it(cgroup: Cgroup) -> None:
+    """Who lives in it lives on, and it has no limit afterwards."""
+    pid = sleeper(cgroup)
+    shortage.note_kill(cgroup)
+    (found,) = [dict(line.split() for line in text.splitlines()) for text in _read(cgroup, "oom_control", "events")]
+    assert found.get("under_oom") == "0" or int(found["oom_kill"]) == 1
+    assert _read(cgroup, "limit_in_bytes", "max") in (["max\n"], ["9223372036854771712\n"])
+    assert find(pid) is not None
+    cgroup.kill()
+    os.waitpid(pid, 0)
+
+
+def test_no_kill_where_memory_is_not_accounted() -> None:
+    with pytest.raises(HostError, match=f"no memory controller in cgroup /{PARENT}"):
+        shortage.note_kill(open_cgroup(f"/{PARENT}/none", "none"))
+
+
+def test_a_parent_of_anothers_can_be_a_containers_own() -> None:
+    """And goes with the last of the two, in either order."""
+    for first_leaves in (True, False):
+        inner, outer = open_cgroup(f"/{PARENT}/x/c3", "c3"), open_cgroup(f"/{PARENT}/x", "x")
+        inner.create()
+        outer.create()
+        for one in (inner, outer) if first_leaves else (outer, inner):
+            one.remove()
+        assert not any(Path(path).exists() for path in outer.paths())

@@ -38,7 +38,7 @@ def make(slice_name: str) -> Iterator[Make]:
     made = []
 
     def create(name: str) -> cgroups.Cgroup:
-        made.append(cgroups.open_cgroup(f"{slice_name}:libpod:{name}", "", systemd=True))
+        made.append(cgroups.open_cgroup(f"{slice_name}:libpod:{name}", name, systemd=True))
         made[-1].create()
         return made[-1]
 
@@ -85,7 +85,7 @@ def test_another_process_kills_and_removes_it_by_its_name(make: Make) -> None:
     made = make("other")
     pid = sleeper(made)
     made.let_go()
-    found = cgroups.reopen(made.name, "")
+    found = cgroups.reopen(made.name, "other")
     assert found.procs_files() == made.procs_files()
     found.kill()
     os.waitpid(pid, 0)
@@ -107,7 +107,7 @@ def test_somebody_else_s_is_refused_and_lives_on(make: Make) -> None:
         wait_for("it is active", lambda: unit_property(unit, "ActiveState") == "active")
         with pytest.raises(HostError, match=f"systemd has a unit {unit} already"):
             make("taken")
-        cgroups.reopen("system.slice:libpod:taken", "").remove()
+        cgroups.reopen("system.slice:libpod:taken", "taken").remove()
         assert unit_property(unit, "ActiveState") == "active"
 
 

@@ -36,7 +36,7 @@ def cgroups_removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from katapy import cgroups
 
     removed: list[str] = []
-    monkeypatch.setattr(cgroups, "reopen", lambda name, id: FakeCgroup(removed, id))
+    monkeypatch.setattr(cgroups, "reopen", lambda name, directory: FakeCgroup(removed, os.path.basename(directory)))
     return removed
 
 
