@@ -7,102 +7,113 @@ as long as that takes, the cgroup's limit lies a little above its usage. Nobody 
 
 import contextlib
 import ctypes
-import mmap
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from katapy.cgroups.host import Cgroup, join, read_file, write_file
 from katapy.errors import HostError, errno_text
 
 _ROOM = 4 << 20
 """Bytes from the usage to the limit, for who else is in the cgroup."""
-_MEAL = 512 << 20
-"""Bytes that the child takes at most: the kernel first takes back what it can (page cache)."""
-_PAGE = 4096
-_STARVED_S = 0.2
-"""Then it ends by itself: while it waits for memory, so may we, if we are in the same cgroup."""
+_BITE = 1 << 20
+_STARVED_S = 3.0
+"""The kernel first takes back what it can: the page cache of the machine, if it was in the same cgroup. After that time
+the child ends whatever comes, because all in the cgroup wait with it."""
 _END_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
 def note_kill(cgroup: Cgroup) -> None:
-    """Returns when the kernel has told of it. Blocks for up to a tenth of a second. Raises HostError if there is no
-    memory controller, or it did not come to that; the limit is what it was in any case."""
+    """Returns when the kernel has told of it: in tens of milliseconds, later where page cache is in the way.
+
+    Raises HostError if there is no memory controller, or it did not come to that. The limit is then what it was before.
+    """
     for folder in cgroup.paths():
         for note, file in ((_stall, "memory.oom_control"), (_kill, "memory.max")):
             if os.path.exists(f"{folder}/{file}"):
                 try:
-                    with _eater(folder) as (pidfd, start):
-                        note(folder, pidfd, start)
+                    note(folder)
                 except OSError as e:
                     raise HostError(f"make {folder} short of memory: {errno_text(e)}") from e
                 return
     raise HostError(f"no memory controller in cgroup {cgroup.name}")
 
 
-@contextlib.contextmanager
-def _eater(folder: str) -> Iterator[tuple[int, int]]:
-    """A child in that cgroup, which takes memory once it is given a byte. Its pidfd, and where to write that.
+def _stall(folder: str) -> None:
+    """v1: with the kernel's killer off, who runs short waits, and all who listen are told.
 
-    Forked, since a supervisor may run no programs; so it is as large as we are and first in the kernel's choice.
+    We may be in that cgroup and wait as well, so somebody outside of it has to end this.
     """
-    prctl = ctypes.CDLL(None).prctl  # found before: the child has one thread, and takes no lock
-    reading, writing = os.pipe2(os.O_CLOEXEC)
+    event = os.eventfd(0, os.EFD_CLOEXEC)
+    control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+
+    def watch() -> None:
+        join((f"{os.path.dirname(folder)}/cgroup.procs",), os.getpid())
+        with _forked(lambda: _eat(folder)):
+            told = _ready(event)
+        os._exit(0 if told else 1)
+
+    try:
+        write_file(f"{folder}/cgroup.event_control", f"{event} {control}")
+        limited = _limited(f"{folder}/memory.usage_in_bytes", f"{folder}/memory.limit_in_bytes")
+        with _changed(f"{folder}/memory.oom_control", "1", "0"), limited, _forked(watch) as watcher:
+            ended = _end_of(watcher)
+    finally:
+        os.close(control)
+        os.close(event)
+    if ended != (os.CLD_EXITED, 0):
+        raise HostError(f"nobody ran short of memory in {folder}")
+
+
+def _kill(folder: str) -> None:
+    """v2: the kernel kills whoever is first in its choice."""
+    with (
+        _limited(f"{folder}/memory.current", f"{folder}/memory.max"),
+        _forked(lambda: _eat(folder)) as eater,
+    ):
+        ended = _end_of(eater)
+    if ended != (os.CLD_KILLED, signal.SIGKILL):
+        raise HostError(f"the kernel killed nobody in {folder}")
+
+
+def _eat(folder: str) -> None:
+    """Takes memory in that cgroup without end, and is first in the kernel's choice: as large as we are, and more."""
+    write_file("/proc/self/oom_score_adj", "1000")
+    join((f"{folder}/cgroup.procs",), os.getpid())
+    signal.setitimer(signal.ITIMER_REAL, _STARVED_S)
+    eaten = []
+    while True:
+        eaten.append(b"x" * _BITE)
+
+
+@contextlib.contextmanager
+def _forked(life: Callable[[], None]) -> Iterator[int]:
+    """A child, since a supervisor may run no programs. Its pidfd; at the end of the block it is killed and reaped."""
+    prctl = ctypes.CDLL(None).prctl  # found before: the child has one thread, and should take no lock
     pid = os.fork()
     if pid == 0:
         try:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            write_file("/proc/self/oom_score_adj", "1000")
-            os.read(reading, 1)
-            signal.setitimer(signal.ITIMER_REAL, _STARVED_S)
-            _eat()
+            life()
         finally:
-            os._exit(0)
-    os.close(reading)
+            os._exit(1)
     pidfd = os.pidfd_open(pid)
     try:
-        join((f"{folder}/cgroup.procs",), pid)
-        yield pidfd, writing
+        yield pidfd
     finally:
-        os.close(writing)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # no error if it has ended: nobody has reaped it
         os.close(pidfd)
         os.waitpid(pid, 0)
 
 
-def _eat() -> None:
-    plate = mmap.mmap(-1, _MEAL, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for place in range(0, _MEAL, _PAGE):
-        plate[place] = 1
-
-
-def _stall(folder: str, pidfd: int, start: int) -> None:
-    """v1: with the kernel's killer off, who runs short waits, and all who listen are told."""
-    event = os.eventfd(0, os.EFD_CLOEXEC)
-    control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        write_file(f"{folder}/cgroup.event_control", f"{event} {control}")
-        limited = _limited(f"{folder}/memory.usage_in_bytes", f"{folder}/memory.limit_in_bytes")
-        with _changed(f"{folder}/memory.oom_control", "1", "0"), limited:
-            os.write(start, b".")
-            if not _ready(event):
-                raise HostError(f"nobody ran short of memory in {folder}")
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    finally:
-        os.close(control)
-        os.close(event)
-
-
-def _kill(folder: str, pidfd: int, start: int) -> None:
-    """v2: the kernel kills whoever is first in its choice."""
-    with _limited(f"{folder}/memory.current", f"{folder}/memory.max"):
-        os.write(start, b".")
-        ended = _ready(pidfd)
-    died = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT) if ended else None
-    if died is None or died.si_code != os.CLD_KILLED:
-        raise HostError(f"the kernel killed nobody in {folder}")
+def _end_of(pidfd: int) -> tuple[int, int] | None:
+    """Of a child that is not reaped: how it ended and its status. None if it did not, in time."""
+    if not _ready(pidfd):
+        return None
+    end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+    return (end.si_code, end.si_status) if end is not None else None
 
 
 def _ready(fd: int) -> bool:

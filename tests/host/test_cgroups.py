@@ -144,6 +144,20 @@ def test_a_kill_for_memory_is_noted_in_it(cgroup: Cgroup) -> None:
     os.waitpid(pid, 0)
 
 
+def test_who_notes_a_kill_may_be_in_the_cgroup_with_much_page_cache(cgroup: Cgroup, tmp_path: Path) -> None:
+    """As the supervisor is, in that of a pod's first container."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            cgroup.join(os.getpid())
+            (tmp_path / "cached").write_bytes(bytes(48 << 20))
+            shortage.note_kill(cgroup)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0) == (pid, 0)
+
+
 def test_no_kill_where_memory_is_not_accounted() -> None:
     with pytest.raises(HostError, match=f"no memory controller in cgroup /{PARENT}"):
         shortage.note_kill(open_cgroup(f"/{PARENT}/none", "none"))
