@@ -13,7 +13,7 @@ __all__ = ["Cgroup", "join", "open_cgroup", "reopen"]
 
 def open_cgroup(cgroups_path: str, directory: str, systemd: bool = False) -> Cgroup:
     """The cgroup that linux.cgroupsPath names, in every hierarchy the host has, for the container whose state is in
-    `directory`: its id is the last part of that, and no other container has the same. Raises SpecError, Unsupported."""
+    `directory`: its id is the last part of that, and no other container has the same. Raises SpecError."""
     owner = os.path.abspath(directory)
     container_id = os.path.basename(owner)
     if systemd:

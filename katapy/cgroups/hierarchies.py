@@ -1,6 +1,6 @@
 """Which cgroup hierarchies the host has mounted, and what linux.cgroupsPath means in them. Pure, but for `mounted`."""
 
-from katapy.errors import SpecError, Unsupported
+from katapy.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,11 +52,10 @@ def mounted() -> list[Hierarchy]:
 def relative_path(cgroups_path: str, container_id: str) -> str:
     """linux.cgroupsPath below a hierarchy's top, without a leading slash; an empty one is the container's id.
 
-    Relative paths start at the top as well. Raises SpecError (`..`, NUL), Unsupported (systemd's form: units.py).
+    Relative paths start at the top as well. One in systemd's form (units.py) is the name of a folder, as it is to runc
+    unless it is told to use systemd. Raises SpecError (`..`, NUL).
     """
     path = cgroups_path or f"/{container_id}"
-    if ":" in path and not path.startswith("/"):
-        raise Unsupported(f"cgroupsPath {path} is in systemd's form, which needs --systemd-cgroup")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in path or not parts:
         raise SpecError(f"cgroupsPath {path!r} is not a path below the top of a hierarchy", "$.linux.cgroupsPath")
