@@ -77,6 +77,8 @@ class StdioPump:
         self._plain = PlainNewlines() if plain else None
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stdout")
+        self._write: Future[None] = Future()  # the last one
+        self._write.set_result(None)
         self._task = self._loop.create_task(self._run())
 
     @property
@@ -94,7 +96,10 @@ class StdioPump:
                 await self.resize(*size)
 
     async def finished(self) -> None:
-        """Returns when all output has been written and the descriptors are closed."""
+        """Returns when all output has been written and the descriptors are closed.
+
+        After `cancel`, those of a write that its reader holds up are closed when it returns.
+        """
         await asyncio.wait([self._task])
 
     def cancel(self) -> None:
@@ -118,7 +123,8 @@ class StdioPump:
                 os.write(self._stop_w, b"x")
             self._call.cancel()
             self._writer.shutdown(wait=False)
-            self._fds.close()
+            # A thread may still write: its descriptor's number must not become another's meanwhile.
+            self._write.add_done_callback(lambda _: self._fds.close())
             os.close(self._stop_w)
             if not self._reading:
                 os.close(self._stop_r)
@@ -163,6 +169,8 @@ class StdioPump:
 
     async def _receive(self, message: pb.StdioOutput) -> None:
         kind = message.WhichOneof("message")
+        if kind in ("stdout", "stderr") and not self.started.done():
+            raise AgentError("the agent in the guest sent output of a process that it has not started")
         if kind == "stdout":
             await self._output(self._fds.stdout, self._plain.feed(message.stdout) if self._plain else message.stdout)
         elif kind == "stderr":
@@ -187,7 +195,8 @@ class StdioPump:
         if fd is None or fd in self._broken:
             return
         try:
-            await self._loop.run_in_executor(self._writer, write_all, fd, data)
+            self._write = self._writer.submit(write_all, fd, data)
+            await asyncio.wrap_future(self._write)
         except OSError:
             self._broken.add(fd)
             await self._send(

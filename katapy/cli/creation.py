@@ -158,6 +158,7 @@ def default_signals() -> None:
 
 
 def _first_state(options: CreateOptions, container: plan.ContainerPlan, sandbox_id: str, cgroup: str) -> store.State:
+    """Until there is a supervisor, this process is what a container lives by: a first template takes a whole boot."""
     return store.State(
         id=options.id,
         sandbox=sandbox_id,
@@ -168,6 +169,8 @@ def _first_state(options: CreateOptions, container: plan.ContainerPlan, sandbox_
         annotations=dict(container.annotations),
         oci_version=container.oci_version,
         cgroup=cgroup,
+        supervisor_pid=os.getpid(),
+        supervisor_start=store.start_time(os.getpid()),
     )
 
 

@@ -35,7 +35,7 @@ def delete(root: str, container_id: str, force: bool, log: Log | None = None) ->
             raise
         store.remove(root, container_id)
         return
-    if not force and state.status in ("running", "paused"):
+    if not force and state.status in ("creating", "running", "paused"):
         raise WrongStatus(f"cannot delete container {container_id} that is not stopped: {state.status}")
     if store.supervisor_alive(state):
         _end(root, state, force)
@@ -43,7 +43,10 @@ def delete(root: str, container_id: str, force: bool, log: Log | None = None) ->
 
 
 def _end(root: str, state: store.State, force: bool) -> None:
-    """The supervisor ends the container. One that can't be asked is killed, if `force` says so."""
+    """The supervisor ends the container. One that can't be asked is killed, if `force` says so, and so is a create."""
+    if state.status == "creating" and state.sandbox == state.id:
+        _kill_supervisor(state)  # or the `create` that is to make one: there is no container yet to end
+        return
     try:
         supervisor_process.check_not_frozen(state)
         client.call(

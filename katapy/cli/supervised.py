@@ -18,7 +18,8 @@ def ask(
 ) -> "Fields":
     """Sends `op`.
 
-    Raises WrongStatus(`stopped`) if the supervisor is gone, Timeout if it is frozen, what client.call raises.
+    Raises WrongStatus if the supervisor is gone (`stopped`) or not there yet, Timeout if it is frozen, what client.call
+    raises.
     """
     if state.status == "stopped":
         raise WrongStatus(stopped)
@@ -28,4 +29,4 @@ def ask(
             store.control_path(root, state.sandbox), op, {"id": state.id, **fields}, deadline_s=deadline_s
         )
     except client.SupervisorGone as e:
-        raise WrongStatus(stopped) from e
+        raise WrongStatus("the container is still being created" if state.status == "creating" else stopped) from e

@@ -167,7 +167,7 @@ def plan_sandbox(container: ContainerPlan, sizing: Size, facts: HostFacts, hyper
             "host networking is not supported: a virtual machine has a network stack of its own; "
             "add a network namespace to the spec"
         )
-    boot = _boot_size(container, sizing, facts)
+    boot = _boot_size(container, sizing, facts, hypervisor)
     return SandboxPlan(
         id=container.id,
         vcpus=boot.vcpus,
@@ -179,8 +179,8 @@ def plan_sandbox(container: ContainerPlan, sizing: Size, facts: HostFacts, hyper
     )
 
 
-def _boot_size(container: ContainerPlan, sizing: Size, facts: HostFacts) -> Size:
-    """Enough for the limits of the container or of the pod, at most what the host has.
+def _boot_size(container: ContainerPlan, sizing: Size, facts: HostFacts, hypervisor: Hypervisor) -> Size:
+    """Enough for the limits of the container or of the pod, at most what the host has and the configuration allows.
 
     A pod without a quota may use what is free: its shares say how much it counts on.
     """
@@ -190,7 +190,8 @@ def _boot_size(container: ContainerPlan, sizing: Size, facts: HostFacts) -> Size
     sizes = [wanted_size(least, least.memory_mib // 2, [d]) for d in (container.demand, demand_of(pod))]
     vcpus = max(size.vcpus for size in sizes)
     memory = sizes[1].memory_mib if pod.get("memory") else sizes[0].memory_mib
-    return Size(min(vcpus, max(facts.cpus, sizing.vcpus)), min(memory, max(facts.memory_mib, sizing.memory_mib)))
+    most_vcpus, most_memory = hypervisor.max_vcpus or facts.cpus, hypervisor.max_memory_mib or facts.memory_mib
+    return Size(min(vcpus, max(most_vcpus, sizing.vcpus)), min(memory, max(most_memory, sizing.memory_mib)))
 
 
 def console_size(process: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ Engines say it by annotations; what they write differs:
 | cri-dockerd | `io.kubernetes.docker.type` | `io.kubernetes.sandbox.id` |
 
 What is not a container's id is found by the namespaces: whoever joins those of a living container belongs to its pod.
-A claim alone opens no door: a member must be in the pod's network namespace, or in a new one.
+A claim alone opens no door: a member must share a namespace with the pod, and its others are the pod's or new ones.
 """
 
 import re
@@ -126,4 +126,6 @@ def _joined(namespaces: Namespaces, members: Sequence[State], world: World) -> d
         joined[kind] = owner
     if "network" not in dict(namespaces):
         raise Unsupported("host networking is not supported: a container of a pod shares the pod's network")
+    if not joined:
+        raise Unsupported(f"annotations name the pod {members[0].id}, but the container joins none of its namespaces")
     return joined

@@ -99,6 +99,8 @@ class Sandbox:
         self._channel = channel
         self._disks = PodDisks(vm)
         self._size = PodSize(vm, plan)
+        self._creating: set[str] = set()
+        self._undoing: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[asyncio.Task[None]] = []
         self._booted = self._spawn(self._boot())
@@ -192,26 +194,41 @@ class Sandbox:
         `trees`: its root file system and binds, the caller's; without them they are looked up by path.
         """
         with attachment:
-            if plan.id in self.containers:
-                raise AlreadyExists("container with given ID already exists")
-            agent = await self._ready()
-            if plan.id == self.plan.id:
-                await self._while_alive(self.network.attach(agent, attachment.pid))
-            container = Container(plan, agent, self._host.save)
+            await self._claim(plan.id)
             try:
-                await self._while_alive(self._size.fit(agent, plan.id, container.demand))
-                document = place_binds(plan.spec_json, self._host.share(plan, trees))
-                disks = await self._while_alive(self._disks.attach(agent, plan.id, plan.blocks))
-                container.disks = numbers_of(disks)
-                document = place_disks(document, plan.blocks, disks)
-                await self._while_alive(container.create(attachment, document))
-            except BaseException:
-                await self._undo(agent, plan.id)
-                raise
-        self.containers[plan.id] = container
+                container = await self._make(plan, attachment, trees)
+                self.containers[plan.id] = container
+            finally:
+                self._creating.discard(plan.id)
         if plan.id == self.plan.id:
             self.timings.mark("container created")
         self._spawn(self._watch_init(container))
+        return container
+
+    async def _claim(self, container_id: str) -> None:
+        """The id is the caller's alone until it is let go. Whatever is left of another's attempt goes first."""
+        while container_id in self._undoing:
+            await asyncio.wait([self._undoing[container_id]])
+        if container_id in self.containers or container_id in self._creating:
+            raise AlreadyExists("container with given ID already exists")
+        self._creating.add(container_id)
+
+    async def _make(self, plan: ContainerPlan, attachment: Attachment, trees: Sequence[int]) -> Container:
+        agent = await self._ready()
+        if plan.id == self.plan.id:
+            await self._while_alive(self.network.attach(agent, attachment.pid))
+        container = Container(plan, agent, self._host.save)
+        try:
+            await self._while_alive(self._size.fit(agent, plan.id, container.demand))
+            document = place_binds(plan.spec_json, self._host.share(plan, trees))
+            disks = await self._while_alive(self._disks.attach(agent, plan.id, plan.blocks))
+            container.disks = numbers_of(disks)
+            document = place_disks(document, plan.blocks, disks)
+            await self._while_alive(container.create(attachment, document))
+        except BaseException:
+            self._undoing[plan.id] = undoing = self._spawn(self._undo(agent, plan.id))
+            await asyncio.shield(undoing)
+            raise
         return container
 
     async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
@@ -228,9 +245,12 @@ class Sandbox:
 
     async def _undo(self, agent: AgentClient, container_id: str) -> None:
         """A create that failed, or whose caller has gone, may have made the container all the same."""
-        with contextlib.suppress(KatapyError):
-            await asyncio.shield(self._spawn(self._while_alive(self._remove(agent, container_id))))
-        self._unshare(container_id)
+        try:
+            with contextlib.suppress(KatapyError):
+                await self._while_alive(self._remove(agent, container_id))
+            self._unshare(container_id)
+        finally:
+            del self._undoing[container_id]
 
     async def _remove(self, agent: AgentClient, container_id: str) -> None:
         try:
@@ -281,8 +301,8 @@ class Sandbox:
         if first or not container.over.is_set():
             self._vm.kill()
             await self.ended.wait()
-        else:
-            self.containers.pop(container_id, None)
+        elif self.containers.get(container_id) is container:  # not one that was made since, after another's delete
+            del self.containers[container_id]
 
     # -- watching -------------------------------------------------------------------------------------
 

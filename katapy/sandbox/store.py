@@ -47,8 +47,8 @@ class State:
     """One container. Immutable by agreement; `_replace` and `_asdict` are a NamedTuple's, without typing's cost.
 
     sandbox: id of the container whose supervisor serves this one. created: RFC 3339 with nanoseconds, UTC. pid: the
-    stand-in's, 0 when stopped. supervisor_start: field 22 of /proc/<supervisor_pid>/stat (clock ticks since boot).
-    cgroup: by its name (cgroups.reopen).
+    stand-in's, 0 when stopped. supervisor_pid: until there is one, the pid of `create`. supervisor_start: field 22 of
+    /proc/<supervisor_pid>/stat (clock ticks since boot). cgroup: by its name (cgroups.reopen).
     """
 
     __slots__ = tuple(_FIELDS)

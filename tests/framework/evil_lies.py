@@ -131,6 +131,21 @@ class TalksAfterExit(HonestAgent):
             yield pb.StdioOutput(stdout=b"z" * 65536)
 
 
+class TalksBeforeStart(HonestAgent):
+    """Output of an exec, before the exec is said to run."""
+
+    async def Exec(self, request: bytes, context: Any) -> Answer:
+        return pb.StdioOutput(stdout=b"z" * 65536)
+
+
+class RemovesSlowly(HonestAgent):
+    """And has removed whatever has the name by then."""
+
+    async def RemoveContainer(self, request: bytes, context: Any) -> Answer:
+        await asyncio.sleep(1.0)
+        return pb.Empty()
+
+
 # -- floods ------------------------------------------------------------------------------------------------------------
 
 

@@ -64,13 +64,24 @@ def test_a_stopped_container(katapy: Katapy, make: Make, root: str, cgroups_remo
     assert cgroups_removed == ["c1"]
 
 
-@pytest.mark.parametrize("status", ["running", "paused"])
+@pytest.mark.parametrize("status", ["creating", "running", "paused"])
 def test_refuses_what_runs(katapy: Katapy, make: Make, root: str, status: str) -> None:
     make(status=status)
     result = katapy("delete", "c1")
     assert result.status == 1
     assert f"cannot delete container c1 that is not stopped: {status}" in result.err
     assert not gone(root)
+
+
+def test_force_ends_a_create_before_there_is_a_supervisor(
+    katapy: Katapy, make: Make, root: str, process: subprocess.Popen[bytes]
+) -> None:
+    make(status="creating", pid=0, **supervised_by(process))
+    assert katapy("start", "c1").err.count("the container is still being created") == 1
+    assert json.loads(katapy("state", "c1").out)["status"] == "creating"
+    assert katapy("delete", "--force", "c1").status == 0
+    assert process.wait(10) == -signal.SIGKILL
+    assert gone(root)
 
 
 def test_a_missing_container(katapy: Katapy, root: str) -> None:

@@ -239,6 +239,15 @@ def test_the_machine_is_as_large_as_the_engine_says(annotations: dict[str, str],
     assert (plan.vcpus, plan.memory_mib) == (vcpus, memory)
 
 
+def test_neither_limits_nor_engines_make_a_machine_larger_than_the_configuration_allows() -> None:
+    most = Hypervisor(max_memory_mib=1024, max_vcpus=2)
+    limits = spec(resources={"memory": {"limit": 60 << 30}, "cpu": {"cpus": "0-3"}})
+    asked = spec() | {"annotations": {f"{CRI}memory": str(60 << 30), f"{CRI}cpu-quota": "9900000"}}
+    for document in (limits, asked):
+        plan = plan_sandbox(container(document), DEFAULT, FACTS, most)
+        assert (plan.vcpus, plan.memory_mib) == (plan.most.vcpus, plan.most.memory_mib) == (2, 1024)
+
+
 @pytest.mark.parametrize(
     "annotations",
     [

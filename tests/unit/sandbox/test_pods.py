@@ -95,8 +95,9 @@ def test_what_cannot_be_is_an_error() -> None:
         (("network", None), ("pid", "/proc/1/ns/pid")),
         (("network", None), ("user", "/proc/100/ns/user")),
         (("ipc", None),),
+        (("network", None), ("ipc", None), ("uts", None)),
     ],
 )
 def test_a_claim_alone_opens_no_door(namespaces: tuple[tuple[str, str | None], ...]) -> None:
-    """A member is in the pod's own namespaces or in new ones, never in those of another pod, or of the host."""
+    """A member shares a namespace with its pod; none of its namespaces is another pod's, or the host's."""
     assert isinstance(refusal(CLAIM, namespaces, POD), Unsupported)
