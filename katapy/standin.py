@@ -201,7 +201,8 @@ def _exec_shell(name: str, channel: int, report: int) -> None:
     for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    _execve("/bin/sh", [name, "-c", SCRIPT], {"PATH": "/usr/bin:/bin"})
+    shown = name.lstrip("-") or "container"  # a leading dash makes a login shell, which reads the host's profile
+    _execve("/bin/sh", [shown, "-c", SCRIPT], {"PATH": "/usr/bin:/bin"})
 
 
 def _close_quietly(fd: int) -> None:

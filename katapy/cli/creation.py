@@ -117,7 +117,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
         place.look(standin.pid, undo)
         standin_view.release(standin)
         fields = {"id": container.id, "pid": standin.pid, "terminal": container.terminal}
-        answer = place.ask(fields, (*fds, standin.channel.fileno()))
+        answer = place.ask(fields, (*fds, standin.channel.fileno()), undo)
         publish(standin.pid)
         undo.pop_all()
     default_signals()

@@ -46,8 +46,8 @@ class Place(Protocol):
     def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
         """Hooks have run, the stand-in does not hide anything yet: the time to look for what is to be shared."""
 
-    def ask(self, fields: Fields, fds: tuple[int, ...]) -> Mapping[str, Any]:
-        """`create` over the control socket; the answer. Raises KatapyError."""
+    def ask(self, fields: Fields, fds: tuple[int, ...], undo: contextlib.ExitStack) -> Mapping[str, Any]:
+        """`create` over the control socket; the answer. What takes it back is entered in `undo`. Raises KatapyError."""
 
     def close(self) -> None:
         """The container is created."""
@@ -100,7 +100,7 @@ class Alone:
     def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
         """The supervisor does, in that same mount namespace."""
 
-    def ask(self, fields: Fields, fds: tuple[int, ...]) -> Mapping[str, Any]:
+    def ask(self, fields: Fields, fds: tuple[int, ...], undo: contextlib.ExitStack) -> Mapping[str, Any]:
         """A supervisor that died has left its last words in its log."""
         timeouts = self._conf.timeouts
         deadline_s = timeouts.boot_s * _BOOTS + timeouts.request_s + _SLACK_S
@@ -139,13 +139,19 @@ class InPod:
         for fd in self._trees:
             undo.callback(os.close, fd)
 
-    def ask(self, fields: Fields, fds: tuple[int, ...]) -> Mapping[str, Any]:
+    def ask(self, fields: Fields, fds: tuple[int, ...], undo: contextlib.ExitStack) -> Mapping[str, Any]:
         request = {**fields, "plan": plan_wire.encode(self.container)}
         control = store.control_path(self._root, self.sandbox_id)
         try:
-            return client.call(control, "create", request, deadline_s=self._request_s, fds=(*fds, *self._trees))
+            answer = client.call(control, "create", request, deadline_s=self._request_s, fds=(*fds, *self._trees))
         except client.SupervisorGone as e:
             raise WrongStatus(f"the sandbox {self.sandbox_id} of this container has ended") from e
+        undo.callback(self._take_back, control)
+        return answer
+
+    def _take_back(self, control: str) -> None:
+        with contextlib.suppress(KatapyError):  # a pod that can't be asked keeps nothing for long
+            client.call(control, "delete", {"id": self.container.id, "force": True}, deadline_s=self._request_s)
 
     def close(self) -> None:
         for fd in self._trees:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from katapy.config import Hypervisor
-from katapy.errors import Unsupported
+from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Size, Transport
 from katapy.protocol import names
 from katapy.sandbox import guest_spec
@@ -28,6 +28,8 @@ _CPU_HOTPLUG = ("x86_64",)
 """QEMU's machine `virt` of aarch64 has none."""
 _MOST_VCPUS = 16
 """Unless configured: the guest's kernel keeps a quarter of a MiB for each processor that may come."""
+_MAX_SPEC = names.MAX_MESSAGE - 64 * 1024
+"""Bytes; in one message to the agent, with little beside it."""
 _NOT_YET = ""
 """The guest's path of a bind: the supervisor puts it in (guest_spec.place_binds)."""
 _POD_OWNED = "/kubernetes.io~empty-dir/"
@@ -136,12 +138,15 @@ def plan_container(
     document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, joined)
     if guest_writes:
         document["root"]["path"] = names.guest_writable_root(container_id)
+    spec_json = json.dumps(document, separators=(",", ":")).encode()
+    if len(spec_json) > _MAX_SPEC:
+        raise SpecError(f"the spec is too long for the guest: {len(spec_json)} bytes, {_MAX_SPEC} at most", "$")
     process = spec.get("process") or {}
     return ContainerPlan(
         id=container_id,
         bundle=bundle,
         rootfs=_join(bundle, spec["root"]["path"]),
-        spec_json=json.dumps(document, separators=(",", ":")).encode(),
+        spec_json=spec_json,
         process=process,
         binds=tuple(_bind(i, s.path, mounts[i]) for i, s in shared.items()),
         memory=tuple(memory.values()),

@@ -6,9 +6,10 @@ here. Runs in the supervisor; the CLI makes the empty directory.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from katapy.agent_client.text import printable
 from katapy.errors import KatapyError, errno_text
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 
 _REFRESH_S = 2.0
 """Then whoever opens it sees what was there before: a guest must not hold a tool of the host up."""
-_MAX_PROCESSES = 4096
-_MAX_COMMAND = 4096
+_MAX_PROCESSES = 1024
+_MAX_COMMAND = 1024
 _MAX_NAME = 15
 _STATES = frozenset("RSDTtXZI")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -69,7 +70,7 @@ class ProcView:
         """Never raises: the old view is better than none."""
         try:
             found = await asyncio.wait_for(self._processes(), _REFRESH_S)
-            fill(self._directory, found)
+            await asyncio.to_thread(fill, self._directory, found)
             self._complaint = ""
         except (KatapyError, TimeoutError):
             return
@@ -89,16 +90,26 @@ def fill(directory: str, processes: Sequence[pb.Process]) -> None:
     boot = min((p.start_unix_seconds for p in shown.values()), default=0)
     _write(f"{directory}/stat", f"btime {boot}\n")
     known = _known(directory)
+    _note(directory, known | shown.keys())  # before: a disk that is full now must not leave what nobody knows of
     for pid in known - shown.keys():
         _remove(f"{directory}/{pid}")
     for pid, process in shown.items():
         folder = f"{directory}/{pid}"
-        if pid not in known:
-            os.makedirs(f"{folder}/ns", 0o700)
-            os.symlink("pid:[1]", f"{folder}/ns/pid")
+        if not os.path.lexists(f"{folder}/ns/pid"):
+            _make(folder)
         for name, text in files(process, boot).items():
             _write(f"{folder}/{name}", text)
-    _write(f"{directory}/.shown", " ".join(map(str, shown)))
+    _note(directory, shown)
+
+
+def _make(folder: str) -> None:
+    """Its last piece is the link."""
+    os.makedirs(f"{folder}/ns", 0o700, exist_ok=True)
+    os.symlink("pid:[1]", f"{folder}/ns/pid")
+
+
+def _note(directory: str, pids: Iterable[int]) -> None:
+    _write(f"{directory}/.shown", " ".join(map(str, pids)))
 
 
 def _known(directory: str) -> set[int]:
@@ -116,7 +127,8 @@ def _remove(folder: str) -> None:
             os.unlink(f"{path}/{name}")
         for name in folders:
             os.rmdir(f"{path}/{name}")
-    os.rmdir(folder)
+    with contextlib.suppress(FileNotFoundError):  # noted, and never made
+        os.rmdir(folder)
 
 
 def files(process: pb.Process, boot_unix_seconds: int) -> dict[str, str]:

@@ -133,10 +133,12 @@ def save(root: str, state: State) -> None:
     """Replaces the container's state.json. The folder must have been reserved. Raises HostError."""
     path = f"{directory(root, state.id)}/{STATE_FILE}"
     temporary = f"{path}.{os.getpid()}"
+    data = quickjson.dumps(state._asdict()).encode()
+    if len(data) > MAX_STATE:
+        raise HostError(f"write {path}: {len(data)} bytes are more than {MAX_STATE}: are the annotations that long?")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            data = quickjson.dumps(state._asdict()).encode()
             while data:
                 data = data[os.write(fd, data) :]
         finally:
@@ -199,7 +201,7 @@ def start_time(pid: int) -> int:
 
 
 def supervisor_alive(state: State) -> bool:
-    return state.supervisor_pid > 0 and start_time(state.supervisor_pid) == state.supervisor_start
+    return 0 < state.supervisor_start == start_time(state.supervisor_pid)
 
 
 def live_status(root: str, container_id: str) -> State:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from katapy.errors import HostError, errno_text
 from katapy.linux import mount_tree
+from katapy.storage.path_below import path_below
 from katapy.storage.shared_directory import ReadOnly, SharedDirectory, open_tree
 
 _FLAGS = os.ST_RDONLY | os.ST_NOEXEC
@@ -81,14 +82,12 @@ class Volumes:
             raise failures[0]
 
     def _check_links(self, source: str, found: os.stat_result) -> None:
-        """Raises HostError if `source` is below a writable volume, and `found` is not what is there."""
-        for volume in self._volumes:
-            if volume.readonly is not ReadOnly.NO or not source.startswith(f"{volume.source}/"):
-                continue
+        """Raises HostError if `source` leads through a writable volume, and `found` is not what is there."""
+        for volume, rest in self._on_the_way(source):
             try:
                 place = os.open(f"{self._shared.directory}/{volume.name}/mounts/0", os.O_PATH | os.O_CLOEXEC)
                 try:
-                    inside = mount_tree.open_beneath(place, source.removeprefix(f"{volume.source}/"))
+                    inside = mount_tree.open_beneath(place, rest)
                     try:
                         same = os.path.samestat(os.fstat(inside), found)
                     finally:
@@ -99,6 +98,15 @@ class Volumes:
                 raise HostError(f"can't share {source}: {errno_text(e)}: {volume.source} is the pod's to change") from e
             if not same:
                 raise HostError(f"can't share {source}: it leads out of {volume.source}, which is the pod's to change")
+
+    def _on_the_way(self, source: str) -> list[tuple[_Volume, str]]:
+        """Writable volumes that `source` leads through, and what of it is below: by their names, or by other ones."""
+        writable = [v for v in self._volumes if v.readonly is ReadOnly.NO]
+        named = [(v, source.removeprefix(f"{v.source}/")) for v in writable if source.startswith(f"{v.source}/")]
+        if named or not writable:
+            return named
+        rest = path_below(source, {(v.identity.device, v.identity.inode) for v in writable})
+        return [(v, rest[1]) for v in writable if rest and rest[0] == (v.identity.device, v.identity.inode)]
 
     def _find(self, identity: _Identity, readonly: ReadOnly) -> _Volume | None:
         """One with the same rights, else one with more of them. What is below a mount can only be kept by the host."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from katapy import config
-from katapy.errors import KatapyError
+from katapy.errors import KatapyError, errno_text
 from katapy.factory.maker import Obtained, obtain
 from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
@@ -85,7 +85,7 @@ class Pool:
         for machine in self.machines[self.wanted :]:
             self._drop(machine)
         if self._wish is not None and self._may_make():
-            self._make(self._wish)
+            self._try_to_make(self._wish)
         until = self._retry - time.monotonic()
         return until if 0 < until < LOOK_S else LOOK_S
 
@@ -160,11 +160,21 @@ class Pool:
             return False
         return True
 
+    def _try_to_make(self, wish: Wish) -> None:
+        """A host that is short of processes, memory or descriptors is so for a while."""
+        try:
+            self._make(wish)
+        except OSError as e:
+            self._retry = time.monotonic() + RETRY_S
+            self._complain(f"a warm machine could not be made: {errno_text(e)}; the next try is in {RETRY_S:g} s")
+
     def _make(self, wish: Wish) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = newborn.fork(lambda: _keep(wish, theirs), {theirs.fileno()})
-        theirs.close()
-        machine = Machine(pid, os.pidfd_open(pid), ours, wish.digest, time.time())
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)  # a child that was forked ends by that
+            pid = newborn.fork(lambda: _keep(wish, theirs), {theirs.fileno()})
+            machine = Machine(pid, os.pidfd_open(pid), ours, wish.digest, time.time())
+            undo.pop_all()
         self.machines.append(machine)
         self._watch(ours, lambda: self._heard(machine))
 

@@ -177,6 +177,27 @@ def test_a_link_that_swaps_leads_nowhere(tmp_path: Path, data: Path) -> None:
     assert os.listdir(outside) == []
 
 
+def test_a_link_leads_nowhere_by_whatever_name_its_volume_is_called(tmp_path: Path, data: Path) -> None:
+    """As /var/run and /run are two names of one directory."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "alias").symlink_to(".")
+    (tmp_path / "inside").symlink_to(data)
+    (tmp_path / "bound").mkdir()
+    (data / "good").mkdir()
+
+    def run() -> None:
+        mount.mount(str(data), str(tmp_path / "bound"), "", mount.MS_BIND)
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        volumes.add("a", str(tmp_path / "alias/data"), ReadOnly.NO, False)
+        (data / "sub").symlink_to(tmp_path / "secret")
+        for name in ("data", "alias/data", "alias//./data", "inside", "bound"):
+            volumes.add("b", f"{tmp_path}/{name}/good", ReadOnly.NO, False)
+            with pytest.raises(HostError, match="the pod's to change"):
+                volumes.add("b", f"{tmp_path}/{name}/sub", ReadOnly.NO, False)
+
+    isolated(run)
+
+
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))

@@ -1,6 +1,9 @@
 """quickjson says what json says."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -41,6 +44,16 @@ def test_loads_agrees_with_json(text: str) -> None:
 def test_garbage_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         quickjson.loads(text)
+
+
+def test_garbage_is_a_value_error_where_nobody_has_imported_json() -> None:
+    """CPython 3.11's scanner fails there in a way of its own."""
+    katapy = Path(quickjson.__file__).parents[1]
+    words = f"import sys; sys.path.append({str(katapy)!r}); from katapy import quickjson; quickjson.loads(sys.argv[1])"
+    for text in ('{"a": "b', '{"a" 1}', "[1 2]", '["\\x"]', "{"):
+        said = subprocess.run([sys.executable, "-IS", "-c", words, text], capture_output=True, text=True).stderr
+        last = said.splitlines()[-1]
+        assert last.startswith(("ValueError", "json.decoder.JSONDecodeError")), (text, last)
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, b"x"])

@@ -27,6 +27,18 @@ def test_it_is_held_until_it_is_released() -> None:
     started.channel.close()
 
 
+@pytest.mark.parametrize("name, shown", [("workload", "workload"), ("-sh", "sh"), ("--", "container")])
+def test_it_is_no_login_shell(name: str, shown: str) -> None:
+    """A shell whose name begins with a dash reads the host's /etc/profile."""
+    started = standin.spawn(standin.StandinSpec(name))
+    started.release()
+    with open(f"/proc/{started.pid}/cmdline", encoding="ascii") as f:
+        assert f.read().split("\0")[0] == shown
+    started.channel.send(b"0\n")
+    assert wait(started.pid) == 0
+    started.channel.close()
+
+
 def test_a_step_that_fails_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="/absent"):
         standin.spawn(standin.StandinSpec("workload", namespaces=(("network", "/absent"),)))

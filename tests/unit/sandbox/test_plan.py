@@ -286,3 +286,8 @@ def test_where_a_pod_wants_its_changes(value: str | None, default: bool, wanted:
 def test_where_a_pod_wants_its_changes_is_yes_or_no() -> None:
     with pytest.raises(SpecError, match="neither true nor false"):
         guest_writes({GUEST_WRITES: "1"}, [GUEST_WRITES], False)
+
+
+def test_a_spec_that_the_guest_could_not_take_is_refused_at_once() -> None:
+    with pytest.raises(SpecError, match="too long for the guest"):
+        container(spec() | {"annotations": {"a": "x" * (4 << 20)}})

@@ -68,6 +68,20 @@ def test_dead_supervisor_means_stopped(root: str, status: str) -> None:
     assert (store.live_status(root, "c1").status, store.live_status(root, "c1").pid) == ("stopped", 0)
 
 
+def test_what_was_dead_before_it_was_looked_at_is_dead(root: str) -> None:
+    child = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(child, 0)
+    assert not store.supervisor_alive(state(supervisor_pid=child, supervisor_start=store.start_time(child)))
+
+
+def test_what_could_not_be_read_again_is_not_written(root: str) -> None:
+    store.reserve(root, "c1")
+    store.save(root, state())
+    with pytest.raises(HostError, match="annotations"):
+        store.save(root, state(annotations={"a": "\u00e9" * (store.MAX_STATE // 6)}))
+    assert store.load(root, "c1") == state()
+
+
 def test_a_zombie_is_dead() -> None:
     child = os.posix_spawn("/bin/true", ["true"], {})
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
