@@ -68,6 +68,8 @@ class StdioPump:
         self.exited: asyncio.Future[int] = self._loop.create_future()
         self.out_of_memory = False
         """Whether the kernel has killed processes of the container for memory: known with `exited`."""
+        self.received = 0
+        """Bytes of output that have come."""
         self._call: Any = agent.stdio()
         self._write_lock = asyncio.Lock()
         self._opened = False
@@ -80,6 +82,11 @@ class StdioPump:
         self._write: Future[None] = Future()  # the last one
         self._write.set_result(None)
         self._task = self._loop.create_task(self._run())
+
+    @property
+    def held_up(self) -> bool:
+        """Whether a reader of the output is waited for."""
+        return not self._write.done()
 
     @property
     def terminal(self) -> bool:
@@ -192,6 +199,7 @@ class StdioPump:
 
     async def _output(self, fd: int | None, data: bytes) -> None:
         """Writes all; a reader that is gone is remembered, the rest is dropped and the guest's end is closed."""
+        self.received += len(data)
         if fd is None or fd in self._broken:
             return
         try:
@@ -240,7 +248,9 @@ def write_all(fd: int, data: bytes) -> None:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
-            select.select([], [fd], [])
+            poll = select.poll()  # select() takes no descriptors from 1024 on
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
 
 
 def terminal_size(fd: int) -> tuple[int, int] | None:

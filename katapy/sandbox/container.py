@@ -26,6 +26,8 @@ SIGWINCH = 28
 SIGKILL = 9
 _LAST_OUTPUT_S = 5.0
 """For what killed execs have said last, and that somebody still has to read."""
+_LAST_WORDS = 16 * 1024 * 1024
+"""Bytes of output: above what pipes, messages and windows hold between a process and us."""
 _MAX_SECONDS = 1e6
 
 
@@ -71,16 +73,25 @@ class Attachment:
 class GuestProcess:
     """A process in the guest with its stand-in on the host: the container's init, or an exec.
 
-    `ids`: the container's, the exec's. `pump` has its stdio already; the stand-in's channel is taken over.
+    `ids`: the container's, the exec's. `pump` has its stdio already; the stand-in's channel is taken over. `on_death`
+    is called when the stand-in was killed.
     """
 
-    def __init__(self, agent: AgentClient, ids: tuple[str, str], pump: StdioPump, attachment: Attachment) -> None:
+    def __init__(
+        self,
+        agent: AgentClient,
+        ids: tuple[str, str],
+        pump: StdioPump,
+        attachment: Attachment,
+        on_death: Callable[[], None] = lambda: None,
+    ) -> None:
         self._agent = agent
         self.pid = attachment.pid
         self._ids = ids
         self._tasks: set[asyncio.Task[None]] = set()
         self.status: int | None = None
         self.pump = pump
+        self._on_end = on_death
         self.standin = StandinChannel(attachment.take_standin(), self._on_signal, self._on_death)
 
     async def wait(self) -> int:
@@ -98,6 +109,7 @@ class GuestProcess:
             self._spawn(self._agent.signal(*self._ids, signum))
 
     def _on_death(self) -> None:
+        self._on_end()
         self._spawn(self._agent.signal(*self._ids, SIGKILL))
 
     def _spawn(self, action: Any) -> None:
@@ -141,6 +153,8 @@ class Container:
         self.short_of_memory = False
         self._exec_numbers = itertools.count(1)
         self.init: GuestProcess | None = None
+        self.condemned = asyncio.Event()
+        """Set when its init process is to be killed."""
         self.over = asyncio.Event()
         """Set when the container has ended and everybody has been told."""
 
@@ -160,7 +174,7 @@ class Container:
         ids = (self.id, names.INIT_EXEC_ID)
         process = pb.ProcessRequest(container_id=self.id, exec_id=names.INIT_EXEC_ID)
         pump = StdioPump(self._agent, process, attachment.take_stdio())
-        self.init = GuestProcess(self._agent, ids, pump, attachment)
+        self.init = GuestProcess(self._agent, ids, pump, attachment, self.condemned.set)
         if self.plan.console_size is None:
             await self.init.pump.resize_to_terminal()
         self._advance(Action.CREATED)
@@ -190,7 +204,19 @@ class Container:
     async def kill(self, signum: int, everyone: bool) -> None:
         """A paused container is killed as runc does it: the signal waits, SIGKILL does not."""
         advance(self.id, self.status, Action.KILL)
+        if signum == SIGKILL:
+            self.condemned.set()
         await self._agent.signal(self.id, names.INIT_EXEC_ID, signum, everyone)
+
+    async def dies(self, limit_s: float) -> bool:
+        """Whether the init process ends, as it should at once. Output that nobody reads is in its end's way: then the
+        guest is not to blame, unless more of it comes than a dead process can have left."""
+        assert self.init is not None
+        pump, before = self.init.pump, self.init.pump.received
+        while True:
+            ended, _ = await asyncio.wait([pump.exited], timeout=limit_s)
+            if ended or pump.received - before > _LAST_WORDS or not pump.held_up:
+                return bool(ended)
 
     async def update(self, resources: Mapping[str, Any]) -> None:
         advance(self.id, self.status, Action.UPDATE)
@@ -264,6 +290,12 @@ class Container:
             for task in late:
                 task.cancel()
         await self._agent.remove(self.id)
+
+    def abandon(self) -> None:
+        """What was never created: whoever waits for it goes on."""
+        if self.init is not None:
+            self.init.pump.cancel()
+            self.init.standin.finish(KILLED)
 
     def release(self) -> None:
         """Tells the stand-ins: the last act."""

@@ -5,16 +5,20 @@ Supervisor only. Bounded: that many connections at a time, the next ones are res
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections.abc import Coroutine
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.dial import carry
+from katapy.errors import errno_text
 from katapy.network.loopback import Loopback, original_destination
 
 MAX_CONNECTIONS = 64
+_ACCEPT_PAUSE_S = 0.5
 _RESET = struct.pack("ii", 1, 0)
+log = logging.getLogger(__name__)
 
 
 class Forwarder:
@@ -45,7 +49,12 @@ class Forwarder:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(listener)
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as e:  # no descriptor to be had: so for a moment
+                log.warning("connections to the pod's 127.0.0.1 wait: %s", errno_text(e))
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
             connection.setblocking(False)
             if self._connections >= MAX_CONNECTIONS:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import grpc.aio
 
@@ -17,18 +17,20 @@ from katapy.agent_client.channel import open_channel
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.text import printable
 from katapy.config import Config
-from katapy.errors import AlreadyExists, HypervisorError, KatapyError, NotFound, Timeout
+from katapy.errors import HypervisorError, KatapyError, NotFound, Timeout
 from katapy.hypervisor.vm import Vm
 from katapy.linux import proc
 from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
+from katapy.sandbox.claims import Claims
 from katapy.sandbox.container import Attachment, Container, Started
 from katapy.sandbox.demand import NO_DEMAND, larger, updated
 from katapy.sandbox.disk_numbers import numbers_of, place_disks
 from katapy.sandbox.disks import PodDisks
 from katapy.sandbox.events import Events
 from katapy.sandbox.guest_spec import place_binds
+from katapy.sandbox.host import Host
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
@@ -44,28 +46,6 @@ _LAST_OUTPUT_S = 2.0
 """For what a machine that is gone has said last, and that somebody still has to read."""
 _SILENT_CHECKS = 3
 _MAX_PHASE = 32
-
-
-class Host(Protocol):
-    """What a sandbox needs done on the host's side of its machine."""
-
-    def save(self, container: Container) -> None:
-        """Writes the container's state down."""
-
-    def share(self, plan: ContainerPlan, trees: Sequence[int]) -> dict[int, str]:
-        """Shows the guest a container's root file system and binds: index -> guest path. HostError, Unsupported."""
-
-    def unshare(self, container_id: str) -> None:
-        """Takes them away. Idempotent. Raises HostError."""
-
-    def short_of_memory(self, plan: ContainerPlan) -> None:
-        """The guest's kernel has killed processes of the container for memory. Idempotent."""
-
-    def note_kill(self, container_id: str) -> None:
-        """Such a container has ended, its stand-in has not. Blocks for a moment. Raises KatapyError."""
-
-    def release(self) -> None:
-        """Gives back shares and helpers: the machine is gone."""
 
 
 class Sandbox:
@@ -99,8 +79,7 @@ class Sandbox:
         self._channel = channel
         self._disks = PodDisks(vm)
         self._size = PodSize(vm, plan)
-        self._creating: set[str] = set()
-        self._undoing: dict[str, asyncio.Task[None]] = {}
+        self._claims = Claims()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[asyncio.Task[None]] = []
         self._booted = self._spawn(self._boot())
@@ -194,24 +173,16 @@ class Sandbox:
         `trees`: its root file system and binds, the caller's; without them they are looked up by path.
         """
         with attachment:
-            await self._claim(plan.id)
+            await self._claims.take(plan.id, self.containers)
             try:
                 container = await self._make(plan, attachment, trees)
                 self.containers[plan.id] = container
             finally:
-                self._creating.discard(plan.id)
+                self._claims.give_back(plan.id)
         if plan.id == self.plan.id:
             self.timings.mark("container created")
         self._spawn(self._watch_init(container))
         return container
-
-    async def _claim(self, container_id: str) -> None:
-        """The id is the caller's alone until it is let go. Whatever is left of another's attempt goes first."""
-        while container_id in self._undoing:
-            await asyncio.wait([self._undoing[container_id]])
-        if container_id in self.containers or container_id in self._creating:
-            raise AlreadyExists("container with given ID already exists")
-        self._creating.add(container_id)
 
     async def _make(self, plan: ContainerPlan, attachment: Attachment, trees: Sequence[int]) -> Container:
         agent = await self._ready()
@@ -226,8 +197,7 @@ class Sandbox:
             document = place_disks(document, plan.blocks, disks)
             await self._while_alive(container.create(attachment, document))
         except BaseException:
-            self._undoing[plan.id] = undoing = self._spawn(self._undo(agent, plan.id))
-            await asyncio.shield(undoing)
+            await self._claims.undo(plan.id, self._undo(agent, container))
             raise
         return container
 
@@ -243,14 +213,12 @@ class Sandbox:
         finally:
             self._spawn(self._shrink(container))
 
-    async def _undo(self, agent: AgentClient, container_id: str) -> None:
+    async def _undo(self, agent: AgentClient, container: Container) -> None:
         """A create that failed, or whose caller has gone, may have made the container all the same."""
-        try:
-            with contextlib.suppress(KatapyError):
-                await self._while_alive(self._remove(agent, container_id))
-            self._unshare(container_id)
-        finally:
-            del self._undoing[container_id]
+        with contextlib.suppress(KatapyError):
+            await self._while_alive(self._remove(agent, container.id))
+        self._unshare(container.id)
+        container.abandon()
 
     async def _remove(self, agent: AgentClient, container_id: str) -> None:
         try:
@@ -307,13 +275,22 @@ class Sandbox:
     # -- watching -------------------------------------------------------------------------------------
 
     async def _watch_init(self, container: Container) -> None:
+        insisting = self._spawn(self._insist(container))
         await container.ended()
+        insisting.cancel()
         if container.init is not None and container.init.pump.out_of_memory:
             self._note_shortage(container)
         if all(c.status is Status.STOPPED for c in self.containers.values()):
             await self._end()
         else:
             await self._part(container)
+
+    async def _insist(self, container: Container) -> None:
+        """SIGKILL is the guest's to deliver; one that does not is killed with its machine."""
+        await container.condemned.wait()
+        if not await container.dies(self._config.timeouts.kill_s):
+            log.warning("the guest did not kill container %s: its machine is killed", container.id)
+            self._vm.kill()
 
     async def _part(self, container: Container) -> None:
         """A container ends and the machine goes on. Whatever can't be taken away, the exit status is told."""

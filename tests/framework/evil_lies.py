@@ -138,6 +138,20 @@ class TalksBeforeStart(HonestAgent):
         return pb.StdioOutput(stdout=b"z" * 65536)
 
 
+class Immortal(HonestAgent):
+    """Says yes to SIGKILL, and goes on."""
+
+    async def output(self, context: Any) -> AsyncIterator[Answer]:
+        await asyncio.Event().wait()
+        yield exited(0)
+
+
+class ImmortalAndLoud(Immortal):
+    async def output(self, context: Any) -> AsyncIterator[Answer]:
+        while True:
+            yield pb.StdioOutput(stdout=b"x" * 65536)
+
+
 class RemovesSlowly(HonestAgent):
     """And has removed whatever has the name by then."""
 

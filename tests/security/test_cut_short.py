@@ -6,13 +6,12 @@ The host side is the real one, the agent lies (framework/evil_agent.py).
 import asyncio
 import dataclasses
 import os
-import select
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from framework.besieged import CONFIG, STEP_S, Host, besieged
+from framework.besieged import CONFIG, IMPATIENT, STEP_S, Host, besieged
 
+from katapy.agent_client.stdio import StdioPump
 from katapy.errors import AgentError, AlreadyExists
 from katapy.sandbox.container import Attachment
 
@@ -48,7 +47,7 @@ def test_the_descriptor_of_a_write_that_is_held_up_becomes_nobody_elses() -> Non
             fd = init.pump._fds.stdout
             assert fd is not None
             pipe = os.fstat(fd)
-            await until("the reader holds the writer up", lambda: _room(fd) == 0)
+            await until("the reader holds the writer up", lambda: _stuck(init.pump))
             init.pump.cancel()
             await init.pump.finished()
             opened = os.open(os.devnull, os.O_RDONLY)
@@ -61,9 +60,9 @@ def test_the_descriptor_of_a_write_that_is_held_up_becomes_nobody_elses() -> Non
     asyncio.run(scenario())
 
 
-def _room(fd: int) -> int:
-    """0: a pipe that takes nothing more."""
-    return len(select.select([], [fd], [], 0)[1])
+def _stuck(pump: StdioPump) -> bool:
+    """Whether more has come than a pipe holds that nobody reads."""
+    return pump.received > 64 * 1024
 
 
 def _is_other(fd: int, before: os.stat_result) -> bool:
@@ -88,7 +87,7 @@ class Cut:
         _, fds, standin = self.host._stdio()
         return Attachment(fds, standin, 4713)
 
-    async def _never(self, agent: Any, demands: Collection[Any]) -> None:
+    async def _never(self, *_: object) -> None:
         self.host.sandbox._size.fit = self._fit  # type: ignore[method-assign]
         self.growing.set()
         await asyncio.Event().wait()
@@ -106,8 +105,41 @@ def test_the_undoing_of_a_create_takes_no_later_container_apart() -> None:
             await asyncio.wait([cut.task], timeout=0.1)
             made = await host.sandbox.create(cut.plan, cut.attachment())
             assert cut.task.done()
-            assert host.sandbox._undoing == {}
             assert host.sandbox.container("m1") is made
             assert host.side.shared == ["c1", "m1"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("by", ["kill", "the stand-in's death"])
+def test_a_guest_that_does_not_kill_is_killed(by: str) -> None:
+    async def scenario() -> None:
+        async with besieged("Immortal", config=IMPATIENT) as host:
+            process = await host.create()
+            if by == "kill":
+                await host.ask("kill", signal=9)
+            else:
+                process.standin.close()
+            async with asyncio.timeout(STEP_S):
+                await host.vm.wait()
+                await host.sandbox.container("c1").over.wait()
+            assert host.saved[-1] == ("stopped", 137)
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_that_does_not_read_is_not_the_guests_fault_but_endless_output_is() -> None:
+    async def scenario() -> None:
+        async with besieged("ImmortalAndLoud", config=IMPATIENT) as host:
+            process = await host.create()
+            await host.ask("kill", signal=9)
+            pump = host.sandbox.container("c1").init.pump  # type: ignore[union-attr]
+            await until("the reader holds the writer up", lambda: _stuck(pump))
+            machine = asyncio.ensure_future(host.vm.wait())
+            await asyncio.wait([machine], timeout=4 * IMPATIENT.timeouts.kill_s)
+            assert not machine.done()
+            async with asyncio.timeout(STEP_S):
+                while not machine.done():
+                    await asyncio.to_thread(os.read, process.stdout, 1 << 20)
 
     asyncio.run(scenario())
