@@ -140,7 +140,7 @@ def files(process: pb.Process, boot_unix_seconds: int) -> dict[str, str]:
     started = (process.start_unix_seconds - boot_unix_seconds) * ticks
     fields = ["0"] * _STAT_FIELDS
     fields[:4] = [str(process.pid), f"({name})", state, str(process.ppid)]
-    fields[13] = str(int(min(max(process.cpu_seconds, 0.0), 1e9) * ticks))
+    fields[13] = str(int(min(max(0.0, process.cpu_seconds), 1e9) * ticks))
     fields[21:24] = [str(started), str(process.virtual_bytes), str(process.resident_bytes // _PAGE)]
     ids = "\t".join([str(process.uid)] * 4)
     status = f"Name:\t{name}\nState:\t{state}\nTgid:\t{process.pid}\nPid:\t{process.pid}\nPPid:\t{process.ppid}\n"

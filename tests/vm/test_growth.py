@@ -1,5 +1,7 @@
 """The memory of a pod's machine grows and shrinks with the limits of its containers. One pod, and one that may not."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,24 @@ def test_memory_comes_with_a_container_and_goes_with_it(pod: Pod) -> None:
     container.exec("sh", "-c", EAT.format(480)).ok()  # more than the machine had at first
     end(container)
     wait_for("the memory is given back", lambda: memory_mib(pod.sandbox) == at_first, GIVEN_BACK_S)
+
+
+def test_what_was_given_is_what_can_be_used(pod: Pod) -> None:
+    """The file system that the added memory is in says so: in QEMU's descriptors it is told by its size."""
+    container = pod.start(*FOREVER, resources=limit(520))
+    assert bound_mib(pod.sandbox) == 384
+    end(container)
+    wait_for("the bound follows", lambda: bound_mib(pod.sandbox) == 0, GIVEN_BACK_S)
+
+
+def bound_mib(container: Container) -> int:
+    """Of the memory that the supervisor has bounded."""
+    supervisor = json.loads((container.state_dir / "state.json").read_text())["supervisor_pid"]
+    for fd in Path(f"/proc/{supervisor}/fd").iterdir():
+        if os.readlink(fd) == "/memory":
+            found = os.statvfs(fd)
+            return found.f_blocks * found.f_frsize // MIB
+    raise AssertionError("no bounded memory")
 
 
 def test_a_limit_in_the_larger_machine_kills_the_container_alone(pod: Pod) -> None:

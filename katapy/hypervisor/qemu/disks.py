@@ -33,7 +33,7 @@ class Disks:
             slot = self._slots.take(disk)
             undo.callback(self._slots.release, disk)
             try:
-                self._sets[disk] = await self._qmp.add_descriptor(fd)
+                self._sets[disk] = (await self._qmp.add_descriptor(fd)).fdset
                 await self._qmp.execute("blockdev-add", _node(disk, self._sets[disk], readonly))
                 await self._qmp.execute("device_add", _device(disk, slot))
             except BaseException:

@@ -3,14 +3,19 @@ device, of which the guest takes as much as it is offered. Supervisor only.
 
 virtio-mem, because it goes in steps and back again, needs no slots on the command line of the template, and is one
 region of memory for virtiofsd. It is plugged in when a machine first grows.
+
+QEMU asks a guest not to touch what it was not given, and does not keep it from that: the host's bound does
+(linux/bounded_memory). A guest that stores beyond it ends its machine by SIGBUS.
 """
 
 import contextlib
+import errno
 
-from katapy.errors import HypervisorError
+from katapy.errors import HypervisorError, errno_text
 from katapy.hypervisor.qemu.devices import MEMORY_SLOT
 from katapy.hypervisor.qemu.qmp import QmpChannel
 from katapy.hypervisor.vm import Size, VmSpec
+from katapy.linux.bounded_memory import BoundedMemory
 
 _MIB = 1024 * 1024
 _UNPLUG_S = 10.0
@@ -28,7 +33,13 @@ class Growth:
         self._spec = spec
         self._cpus: list[str] = []
         self._memory_mib = 0
-        self._has_device = False
+        self._memory: BoundedMemory | None = None
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
 
     async def resize(self, size: Size) -> None:
         """Within what the command line has left room for. Raises HypervisorError, Timeout."""
@@ -40,17 +51,22 @@ class Growth:
             self._cpus.pop()
 
     async def size(self) -> Size:
-        """What is plugged in, by QEMU's word. Raises HypervisorError."""
-        vcpus = self._spec.vcpus + len(self._cpus)
-        return Size(vcpus, self._spec.memory_mib + (await self._plugged_mib() if self._has_device else 0))
+        """What is plugged in, by QEMU's word; from now on the guest can have no more. Raises HypervisorError."""
+        plugged = 0
+        if self._memory is not None:
+            plugged = await self._plugged_mib()
+            _bound(self._memory, max(plugged, self._memory_mib))
+        return Size(self._spec.vcpus + len(self._cpus), self._spec.memory_mib + plugged)
 
     async def _set_memory(self, more_mib: int) -> None:
         wanted = max(0, min(more_mib, self._spec.max_memory_mib - self._spec.memory_mib))
         if wanted == self._memory_mib:
             return
-        if not self._has_device:
+        if self._memory is None:
             await self._add_memory(wanted)
         else:
+            if wanted > self._memory_mib:
+                _bound(self._memory, max(wanted, await self._plugged_mib()))
             place = {"path": f"/machine/peripheral/{_DEVICE}", "property": "requested-size"}
             await self._qmp.execute("qom-set", {**place, "value": wanted * _MIB})
         self._memory_mib = wanted
@@ -58,16 +74,29 @@ class Growth:
     async def _add_memory(self, mib: int) -> None:
         """The device, of all the memory there can ever be; it costs what the guest uses of it."""
         room = (self._spec.max_memory_mib - self._spec.memory_mib) * _MIB
-        backend = {"qom-type": "memory-backend-memfd", "id": _BACKEND, "size": room, "share": True, "reserve": False}
-        await self._qmp.execute("object-add", backend)
+        try:
+            memory = BoundedMemory(room, mib * _MIB)
+        except OSError as e:
+            raise HypervisorError(f"memory to grow by: {errno_text(e)}") from e
         device = {"driver": "virtio-mem-pci", "id": _DEVICE, "memdev": _BACKEND, "bus": MEMORY_SLOT}
         try:
+            await self._add_backend(memory.fd, room)
             await self._qmp.execute("device_add", {**device, "requested-size": mib * _MIB})
         except BaseException:
+            memory.close()
             with contextlib.suppress(HypervisorError):
                 await self._qmp.execute("object-del", {"id": _BACKEND})
             raise
-        self._has_device = True
+        self._memory = memory
+
+    async def _add_backend(self, fd: int, size: int) -> None:
+        """QEMU opens the file anew, and needs our copy no longer."""
+        added = await self._qmp.add_descriptor(fd)
+        backend = {"qom-type": "memory-backend-file", "id": _BACKEND, "size": size, "share": True, "reserve": False}
+        try:
+            await self._qmp.execute("object-add", {**backend, "mem-path": f"/proc/self/fd/{added.fd}"})
+        finally:
+            await self._qmp.execute("remove-fd", {"fdset-id": added.fdset})
 
     async def _plugged_mib(self) -> int:
         answer = await self._qmp.execute("query-memory-devices")
@@ -90,3 +119,12 @@ class Growth:
         places = [p for p in answer if isinstance(p, dict)] if isinstance(answer, list) else []
         free = [p for p in places if "qom-path" not in p and isinstance(p.get("props"), dict)]
         return sorted(free, key=lambda p: sorted(p["props"].items()))
+
+
+def _bound(memory: BoundedMemory, mib: int) -> None:
+    """Raises HypervisorError. While a guest still uses more than it should, it keeps the bound it has."""
+    try:
+        memory.bound(mib * _MIB)
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise HypervisorError(f"bound of the memory to grow by: {errno_text(e)}") from e

@@ -279,6 +279,8 @@ class QemuVm:
         self._drain(_LAST_READS)
         self._ends.close()
         self._console.close()
+        if self._grown is not None:
+            self._grown.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

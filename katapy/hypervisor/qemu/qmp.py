@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from qemu.qmp import QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
@@ -18,6 +19,13 @@ _PAUSED = "paused"
 
 # Its warnings concern its own internals; what matters is raised.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class Added(NamedTuple):
+    """A descriptor's number in QEMU, and that of the set that it is in."""
+
+    fdset: int
+    fd: int
 
 
 class QmpChannel:
@@ -55,16 +63,17 @@ class QmpChannel:
             raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
         await self.execute("getfd", {"fdname": name})
 
-    async def add_descriptor(self, fd: int) -> int:
-        """QEMU has a copy of `fd` then; the number of the set it is in. Raises HypervisorError."""
+    async def add_descriptor(self, fd: int) -> Added:
+        """QEMU has a copy of `fd` then. Raises HypervisorError."""
         try:
             self._client.send_fd_scm(fd)
         except (QMPError, OSError) as e:
             raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
         answer = await self.execute("add-fd")
-        if not isinstance(answer, dict) or not isinstance(answer.get("fdset-id"), int):
+        fdset, number = (answer.get("fdset-id"), answer.get("fd")) if isinstance(answer, dict) else (None, None)
+        if not isinstance(fdset, int) or not isinstance(number, int):
             raise HypervisorError("qemu did not say where it put a descriptor")
-        return int(answer["fdset-id"])
+        return Added(fdset, number)
 
     async def remove_device(self, device: str, limit_s: float) -> None:
         """Returns when the guest has let it go. Raises Timeout if it does not, HypervisorError."""

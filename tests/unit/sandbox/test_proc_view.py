@@ -29,6 +29,7 @@ def test_lies_stay_on_their_line() -> None:
     made = files(
         process(7, command="a) R 1\nUid: 0\x1b[2J", name="a) R 1\nUid: 0", state="S 0", cpu_seconds=float("1e300")), 0
     )
+    assert files(process(7, cpu_seconds=float("nan")), 0)["stat"].split()[13] == "0"
     assert made["stat"].count("\n") == 1
     assert len(made["stat"].split(")")[1].split()) == 50
     assert "Uid: 0" not in made["status"].splitlines()
