@@ -59,8 +59,10 @@ def test_the_stand_in_is_in_the_pods_namespaces_of_the_host(pod: Pod, member: Co
 
 
 def test_own_namespaces_where_asked(pod: Pod) -> None:
-    loner = pod.start(*FOREVER, shared=())
-    for kind in ("net", "ipc", "uts", "pid"):
+    """One that joins none belongs to no pod: annotations alone lead into none (tests/unit/sandbox/test_pods.py)."""
+    loner = pod.start(*FOREVER, shared=("uts",))
+    assert loner.sh("readlink /proc/self/ns/uts") == pod.sandbox.sh("readlink /proc/self/ns/uts")
+    for kind in ("net", "ipc", "pid"):
         assert loner.sh(f"readlink /proc/self/ns/{kind}") != pod.sandbox.sh(f"readlink /proc/self/ns/{kind}"), kind
     loner.delete("--force")
 
