@@ -80,7 +80,7 @@ class Cut:
         self.plan = dataclasses.replace(host.plan.container, id="m1")
         self.growing = asyncio.Event()
         self._fit = host.sandbox._size.fit
-        host.sandbox._size.fit = self._never  # type: ignore[method-assign]
+        host.sandbox._size.fit = self._never  # type: ignore[method-assign, assignment]
         self.task = asyncio.create_task(host.sandbox.create(self.plan, self.attachment()))
 
     def attachment(self) -> Attachment:
