@@ -53,7 +53,7 @@ class Devices(msgspec.Struct, frozen=True):
 
 
 class Factory(msgspec.Struct, frozen=True):
-    templates: Literal["auto", "on", "off"] = "auto"
+    templates: Literal["auto", "off"] = "auto"
     dir: str = "/var/lib/katapy/templates"
     keep: Number = 8
     pool: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -13,9 +13,13 @@ from katapy.agent.machine import Machine
 from katapy.agent.reaper import Reaper
 from katapy.agent.service.gate import Gate
 from katapy.agent.service.server import make_gate, make_server
+from katapy.agent.transport import vsock
 from katapy.agent.transport.child import RelayProcess
 from katapy.errors import AgentError
 from katapy.protocol import names
+
+_CLONE_S = 60.0
+"""From a clone's first instruction to its vsock driver's knowing what it is: milliseconds, unless emulated twice."""
 
 
 def run(port: BootPort, message: BootMessage | TemplateMessage, relay: RelayProcess) -> None:
@@ -54,9 +58,12 @@ async def _become_template(port: BootPort, gate: Gate, reaper: Reaper) -> BootMe
 
     await rehearse(gate, reaper)
     gc.collect()
+    cid = vsock.local_cid()
     port.phase(names.TEMPLATE_PHASE)
     message = port.read_message()  # nothing else has to go on meanwhile
     if isinstance(message, TemplateMessage):
         raise ValueError("boot message: a template can't become a template again")
+    if message.transport == "vsock":
+        vsock.await_clone(cid, _CLONE_S)
     port.phase("awake")
     return message

@@ -8,7 +8,7 @@ from katapy.factory.blueprint import Blueprint, make_blueprint
 from katapy.factory.maker import Obtained, Say, obtain
 from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
-from katapy.hypervisor.vm import Accelerator, Role, Transport
+from katapy.hypervisor.vm import Accelerator, Role
 from katapy.sandbox.machine import bare_spec, load_image
 from katapy.sandbox.plan import HostFacts, SandboxPlan
 
@@ -22,8 +22,6 @@ def reason_against(config: Config, facts: HostFacts) -> str:
         return "factory.templates is off"
     if os.environ.get(FACTORY_ENVIRONMENT) == "off":
         return f"{FACTORY_ENVIRONMENT} is off"
-    if config.factory.templates == "auto" and facts.transport is Transport.VSOCK:
-        return "clones over vsock are not tried enough (factory.templates: on uses them all the same)"
     if config.debug.console:
         return "debug.console shows a boot"
     if facts.qemu_version < _LEAST_QEMU:

@@ -125,15 +125,6 @@ def test_a_cid_in_use_is_not_taken(running: Container) -> None:
 
 
 @pytest.mark.long
-def test_two_pods_have_different_cids_and_secrets(running: Container, runtime: Runtime, bundle: BundleMaker) -> None:
-    other = runtime.start(bundle())
-    assert cid_of(other) != cid_of(running)
-    assert (running.sh("echo one"), other.sh("echo two")) == ("one", "two")
-    other.delete("--force")
-    assert running.sh("echo well") == "well"
-
-
-@pytest.mark.long
 def test_a_container_of_the_guest_is_not_listened_to(runtime: Runtime, bundle: BundleMaker) -> None:
     """The host's Python is brought in for it: as root, from any port, to every address that might be the agent's."""
     usr = {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}

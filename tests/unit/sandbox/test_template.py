@@ -33,8 +33,7 @@ def test_templates_are_the_default() -> None:
         (Config(debug=Debug(console=True)), FACTS, "debug.console"),
         (Config(), dataclasses.replace(FACTS, qemu_version=(8, 1)), "QEMU 8.1"),
         (Config(), dataclasses.replace(FACTS, generation_id=False), "corrupts"),
-        (Config(), VSOCK, "over vsock"),
-        (Config(factory=Factory(templates="on")), VSOCK, ""),
+        (Config(), VSOCK, ""),
     ],
 )
 def test_reasons_against(config: Config, facts: HostFacts, reason: str) -> None:
@@ -44,4 +43,4 @@ def test_reasons_against(config: Config, facts: HostFacts, reason: str) -> None:
 
 def test_one_call_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KATAPY_FACTORY", "off")
-    assert "KATAPY_FACTORY" in reason_against(Config(factory=Factory(templates="on")), FACTS)
+    assert "KATAPY_FACTORY" in reason_against(Config(), FACTS)
