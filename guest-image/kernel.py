@@ -11,6 +11,7 @@ from pathlib import Path
 import elf
 from steps import BuildError, run
 
+_XZ = b"\xfd7zXZ\0"
 _IMAGE = re.compile(r"\./boot/vmlinuz-(?P<release>.+)")
 _MODULE = re.compile(r"\./(?:usr/)?lib/modules/[^/]+/.*/(?P<name>[^/]+)\.ko\.xz")
 
@@ -32,13 +33,19 @@ def unpack(deb: Path, modules: Sequence[str], target: Path) -> str:
 
 
 def vmlinux(bzimage: bytes) -> bytes:
-    """The uncompressed kernel; the payload of Debian's kernels is zstd. Raises BuildError without a PVH entry."""
-    # The payload is padded: zstd writes all of it, then complains about what follows the frame.
-    done = subprocess.run(["zstd", "-dcq"], input=elf.payload(bzimage), capture_output=True, check=False)
-    if not elf.has_pvh_entry(done.stdout):
-        reason = done.stderr.decode(errors="replace").strip()
+    """The uncompressed kernel; its payload is zstd, or xz in bookworm. Raises BuildError without a PVH entry."""
+    content, reason = _unpacked(elf.payload(bzimage))
+    if not elf.has_pvh_entry(content):
         raise BuildError(f"kernel: its payload is no ELF file with a PVH entry {reason}".strip())
-    return done.stdout
+    return content
+
+
+def _unpacked(payload: bytes) -> tuple[bytes, str]:
+    """What it holds, and what the program had to say. It is padded: zstd writes all, then complains about the rest."""
+    if payload.startswith(_XZ):
+        return lzma.LZMADecompressor().decompress(payload), ""
+    done = subprocess.run(["zstd", "-dcq"], input=payload, capture_output=True, check=False)
+    return done.stdout, done.stderr.decode(errors="replace").strip()
 
 
 def check_order(folder: Path, modules: Sequence[str]) -> None:

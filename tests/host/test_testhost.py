@@ -41,7 +41,9 @@ def test_an_unknown_suite() -> None:
         [sys.executable, PROGRAM, "--suite", "nosuch", "true"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 125
-    assert done.stderr.splitlines()[-1] == "testhost: error: host.yaml has no suite nosuch: choose one of trixie"
+    assert (
+        done.stderr.splitlines()[-1] == "testhost: error: host.yaml has no suite nosuch: choose one of trixie, bookworm"
+    )
 
 
 def test_too_little_room_is_said_before_anything_is_done(small_disk: Path) -> None:

@@ -18,11 +18,18 @@ _OWN = ("host.yaml", "description.py", "image.py", "init", "__init__.py", "agent
 
 @dataclass(frozen=True, slots=True)
 class Suite:
+    """One of Debian's. `boot`: modules that its kernel needs before those of all suites; `mmdebstrap`: more options;
+    `templates`: whether its QEMU can clone katapy's machines."""
+
+    name: str
     mirror: str
     keyring: str
     python: str
     kernel: str
     packages: list[str]
+    mmdebstrap: list[str]
+    boot: list[str]
+    templates: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Description:
     """The whole of host.yaml. `suite` is the name of the chosen one of `suites`."""
 
     suites: dict[str, Suite]
+    packages: list[str]
     wheels: Wheels
     modules: Modules
     kernel_parameters: list[str]
@@ -63,10 +71,10 @@ class Description:
 
     def suite(self, name: str) -> Suite:
         """The suite of that name; an empty one means the first. Raises BuildError."""
-        try:
-            return self.suites[name] if name else next(iter(self.suites.values()))
-        except KeyError:
-            raise BuildError(f"host.yaml has no suite {name}: choose one of {', '.join(self.suites)}") from None
+        found = next((s for s in self.suites.values() if name in ("", s.name)), None)
+        if found is None:
+            raise BuildError(f"host.yaml has no suite {name}: choose one of {', '.join(self.suites)}")
+        return found
 
 
 def load(path: Path = HERE / "host.yaml") -> Description:
@@ -76,7 +84,9 @@ def load(path: Path = HERE / "host.yaml") -> Description:
     for key, cls in nested.items():
         document[key] = _make(cls, document.get(key) or {}, f"{path.name}: {key}")
     suites = document.get("suites") or {}
-    document["suites"] = {name: _make(Suite, suites[name], f"{path.name}: suites.{name}") for name in suites}
+    document["suites"] = {
+        name: _make(Suite, {"name": name, **suites[name]}, f"{path.name}: suites.{name}") for name in suites
+    }
     description: Description = _make(Description, document, path.name)
     return description
 
@@ -88,12 +98,12 @@ def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
     return cls(**mapping)
 
 
-def inputs(suite: str) -> str:
+def inputs(suite: Suite) -> str:
     """Names the image of a suite: everything that it is made from, in this checkout."""
     paths = [HERE / name for name in _OWN]
     paths += [recipe.HERE / name for name in _GUEST_IMAGE_CODE]
     paths += [CHECKOUT / "setup" / name for name in _SETUP]
-    return recipe.content_hash({"suite": suite.encode(), **{p.name: p.read_bytes() for p in paths}})
+    return recipe.content_hash({"suite": suite.name.encode(), **{p.name: p.read_bytes() for p in paths}})
 
 
 def requirements(wheels: Wheels) -> list[str]:

@@ -23,11 +23,12 @@ class TestHost(Session):
         guest: Path = GUEST_IMAGES / "current",
         warm: bool = False,
     ) -> None:
-        """`warm`: katapy starts its machines in it from a template. Raises TestHostError, BuildError."""
+        """`warm`: katapy starts its machines in it from a template, if the suite can. TestHostError, BuildError."""
         if not (guest / "image.json").exists():
             raise TestHostError(f"no guest image in {guest}: make image")
         what = description.load()
         folder = image.image(output, suite)
+        warm = warm and what.suite(suite).templates
         saved = template.template(output, what, folder, image.guest_disk(output, guest), warm)
         try:
             super().__init__(Process(what, saved.disks, clone=True))

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cache
@@ -34,7 +35,7 @@ def image(output: Path = OUTPUT, suite: str = "") -> Path:
     """The folder of the image of this checkout, which is made unless it is there. Raises BuildError."""
     what = description.load()
     chosen = what.suite(suite)
-    target = output / "images" / description.inputs(suite)
+    target = output / "images" / description.inputs(chosen)
     if not target.exists():
         output.mkdir(parents=True, exist_ok=True)
         with cache.locked(output):
@@ -42,7 +43,7 @@ def image(output: Path = OUTPUT, suite: str = "") -> Path:
             _check_space(output)
             with step("test host: image, once"):
                 _once(target, what, chosen)
-            _remove_others(target)
+            _remove_others(*(output / "images" / description.inputs(one) for one in what.suites.values()))
     return target
 
 
@@ -81,9 +82,9 @@ def _make_guest_disk(guest: Path, folder: Path) -> None:
     shutil.rmtree(tree)
 
 
-def _remove_others(keep: Path) -> None:
-    for folder in keep.parent.iterdir():
-        if folder != keep:
+def _remove_others(*keep: Path) -> None:
+    for folder in keep[0].parent.iterdir():
+        if folder not in keep:
             shutil.rmtree(folder)
 
 
@@ -104,9 +105,9 @@ def make_image(what: Description, suite: Suite, folder: Path) -> None:
     tree.mkdir()
     downloads.mkdir()
     with step("packages"):
-        _packages(suite, tree, downloads)
+        _packages(what, suite, tree, downloads)
     with step("kernel"):
-        _kernel(what, tree, downloads / "kernel.deb", folder)
+        _kernel(what, suite, tree, downloads / "kernel.deb", folder)
     with step("Python's wheels"):
         _wheels(what, suite, tree, downloads)
     with step("configuration"):
@@ -123,15 +124,14 @@ def file_system(tree: Path, target: Path, mib: int) -> None:
          "-d", str(tree), str(target), f"{mib}M"])  # fmt: skip
 
 
-def _packages(suite: Suite, tree: Path, downloads: Path) -> None:
-    name = next(n for n, s in description.load().suites.items() if s == suite)
+def _packages(what: Description, suite: Suite, tree: Path, downloads: Path) -> None:
     hook = f'"{recipe.HERE}/download-kernel" "$1" {suite.kernel} "{downloads}"'
     run(
         [
             *_DIES_WITH_US,
             "mmdebstrap", "--quiet", "--variant=extract", "--mode=root", "--format=directory", "--skip=output/dev",
-            f"--include={','.join(suite.packages)}", f"--extract-hook={hook}",
-            name, str(tree), f"deb [signed-by={suite.keyring}] {suite.mirror} {name} main",
+            *suite.mmdebstrap, f"--include={','.join([*what.packages, *suite.packages])}", f"--extract-hook={hook}",
+            suite.name, str(tree), f"deb [signed-by={suite.keyring}] {suite.mirror} {suite.name} main",
         ],
         name="mmdebstrap",
     )  # fmt: skip
@@ -140,18 +140,20 @@ def _packages(suite: Suite, tree: Path, downloads: Path) -> None:
     (tree / "dev").mkdir()
 
 
-def _kernel(what: Description, tree: Path, deb: Path, folder: Path) -> None:
+def _kernel(what: Description, suite: Suite, tree: Path, deb: Path, folder: Path) -> None:
     """`folder`/vmlinux and `folder`/initrd; the modules that are kept go into the tree."""
     unpacked, early = deb.with_suffix(""), deb.with_name("early")
     run(["dpkg-deb", "-x", str(deb), str(unpacked)])
     (source,) = next(unpacked.glob("**/lib/modules")).iterdir()
     (folder / "vmlinux").write_bytes(kernel.vmlinux((unpacked / f"boot/vmlinuz-{source.name}").read_bytes()))
     early.mkdir()
-    for path in source.glob("kernel/**/*.ko.xz"):
-        if (name := path.name.removesuffix(".ko.xz")) in what.modules.boot:
-            (early / f"{name}.ko").write_bytes(lzma.decompress(path.read_bytes()))
-    kernel.check_order(early, what.modules.boot)
-    (folder / "initrd").write_bytes(initrd(what, tree, early))
+    boot = [*suite.boot, *what.modules.boot]
+    for path in source.glob("kernel/**/*.ko*"):  # bookworm's are not packed
+        if (name := path.name.partition(".")[0]) in boot:
+            content = path.read_bytes()
+            (early / f"{name}.ko").write_bytes(lzma.decompress(content) if path.suffix == ".xz" else content)
+    kernel.check_order(early, boot)
+    (folder / "initrd").write_bytes(initrd(boot, tree, early))
     _modules(what, tree, source)
 
 
@@ -168,9 +170,8 @@ def _modules(what: Description, tree: Path, source: Path) -> None:
     _chroot(tree, "/usr/sbin/depmod", source.name)
 
 
-def initrd(what: Description, tree: Path, modules: Path) -> bytes:
-    """busybox, init and the modules that the root file system needs."""
-    boot = what.modules.boot
+def initrd(boot: Sequence[str], tree: Path, modules: Path) -> bytes:
+    """busybox, init and the modules that the root file system needs, in order."""
     return cpio.archive(
         [
             *(cpio.directory(name) for name in ("bin", "dev", "modules", "proc", "root")),
@@ -206,7 +207,6 @@ def _configure(what: Description, suite: Suite, tree: Path) -> None:
     for user in what.users:
         _append(tree / "etc/passwd", f"{user['name']}:x:{user['id']}:{user['id']}::/home/{user['name']}:/bin/bash\n")
         _append(tree / "etc/group", f"{user['name']}:x:{user['id']}:\n")
-    _chroot(tree, "/usr/bin/systemd-sysusers")
     _chroot(tree, "/usr/sbin/ldconfig")
     for name, points_to in what.links.items():
         if (tree / name).is_dir() and not (tree / name).is_symlink():
@@ -227,6 +227,7 @@ def _configure(what: Description, suite: Suite, tree: Path) -> None:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).unlink(missing_ok=True)
         (tree / name).write_text(content)
+    _chroot(tree, "/usr/bin/systemd-sysusers")
     for unit in what.masked:
         (tree / "etc/systemd/system" / unit).symlink_to("/dev/null")
     _python(suite, tree)

@@ -19,7 +19,7 @@ from qemu.qmp import QMPClient, QMPError
 import cache
 import recipe
 from steps import run, step
-from testhost import source
+from testhost import description, source
 from testhost.description import CHECKOUT, Description
 from testhost.machine import QEMU, Disks, Process, argv
 from testhost.session import Session, TestHostError
@@ -30,7 +30,8 @@ _WARM_S = 2400.0
 """A template of katapy's took 9 minutes where five others worked on the same two cores."""
 _MOUNT = "mkdir -p /var/lib/katapy/images && mount -o ro,noload /dev/disk/by-id/virtio-guest /var/lib/katapy/images"
 _WARM = (
-    "cat /usr/bin/qemu-system-x86_64 /usr/libexec/virtiofsd /var/lib/katapy/images/current/* >/dev/null",
+    "cat /usr/bin/qemu-system-x86_64 /var/lib/katapy/images/current/* >/dev/null",
+    "find /usr/libexec /usr/lib/qemu -name virtiofsd -exec cat {} + >/dev/null",
     "qemu-system-x86_64 --version >/dev/null",
     "/opt/katapy/.venv/bin/python3 -c 'import asyncio, grpc, msgspec, pytest, qemu.qmp, yaml'",
 )
@@ -52,8 +53,9 @@ def template(output: Path, what: Description, image: Path, guest: Path, warm: bo
 
     Raises TestHostError, BuildError.
     """
-    names = {w: _inputs(what, image, guest, w) for w in (False, True)}
-    folder = output / "templates" / names[warm]
+    images = [image.parent / description.inputs(suite) for suite in what.suites.values()]
+    names = {(i, w): _inputs(what, i, guest, w) for i in images for w in (False, True)}
+    folder = output / "templates" / names[image, warm]
     if not folder.exists():
         with cache.locked(output), step("test host: template, once"):
             cache.clear_leftovers(output / "templates")
