@@ -16,9 +16,8 @@ _OWN_PARAMETERS = ("panic=-1",)
 """A panic ends the machine at once (-no-reboot)."""
 
 _TCG_BUFFER_MIB = 96
-"""For translated code; QEMU's own choice is an eighth of the host's memory, up to 1 GiB. Measured, PSS of QEMU and the
-time of an exec: 372 MB and 0.44 s without a bound, 350 and 0.48 with 128, 290 and 0.44 with 64. With 32 the agent and
-crun overflow it: 254 MB and 1.05 s. The room above 64 is the workload's."""
+"""For translated code; QEMU's own choice is an eighth of the host's memory, up to 1 GiB. Agent and crun fill 48 to 62;
+with 32 they overflow it, and an exec takes four times as long (docs/decisions/0005). The rest is the container's."""
 
 _CONSOLE = ("console=hvc0",)
 """Comes up late: what the kernel said before is repeated there, unless it died before."""
