@@ -13,6 +13,7 @@ MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
+_MOUNT_ATTR_IDMAP = 0x100000
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
@@ -60,6 +61,14 @@ def clone_tree(fd: int, recursive: bool) -> int:
 def set_attributes(tree: int, attributes: int, recursive: bool = True) -> None:
     """Adds MOUNT_ATTR flags to every mount of a tree, or to its top only. Raises OSError."""
     change = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _call(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
+
+
+def map_ids(tree: int, user_namespace: int, recursive: bool) -> None:
+    """Has a tree, or its top only, show the ids that a user namespace (a descriptor) gives to its own. Raises OSError
+    (EINVAL: a file system that can't; EPERM: mapped already)."""
+    change = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _call(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
 

@@ -46,7 +46,7 @@ def features(version: str) -> dict[str, object]:
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {"io.katapy.version": version},
         "potentiallyUnsafeConfigAnnotations": ["io.katapy."],

@@ -5,6 +5,7 @@ What changes, and why:
   in by the supervisor, which knows what is shared already (`place_binds`);
 - a bind on /dev/shm of a host tmpfs, or of an emptyDir in memory, becomes one of a tmpfs of that size in the guest,
   which the pod's containers share: memory can't be shared with the host;
+- mapped ids of a bind mount go: the host has mapped them;
 - a namespace of another container of the pod becomes the agent's handle of it; other paths go: a host's namespace means
   nothing in the guest, what they stand for is arranged by the sandbox;
 - the network namespace is the pod's in the guest, which the agent has made and which gets the pod's interfaces;
@@ -26,6 +27,7 @@ from typing import Any
 from katapy.errors import Unsupported
 from katapy.oci.newer_syscalls import answer_newer
 from katapy.protocol import names
+from katapy.sandbox import id_maps
 
 Json = dict[str, Any]
 
@@ -96,7 +98,8 @@ def _mount(mount: Json, bind: str | None, userns: bool) -> Json:
             "options": ["bind", *(mount.get("options") or [])],
         }
     if bind is not None:
-        options = mount.get("options") or []
+        options = [option for option in mount.get("options") or [] if option not in id_maps.OPTIONS]
+        mount = {k: v for k, v in mount.items() if k not in ("uidMappings", "gidMappings")}
         named = not {"bind", "rbind"}.isdisjoint(options)  # by its type alone, crun takes it for a file system
         return {**mount, "source": bind, "options": options if named else ["bind", *options]}
     return mount

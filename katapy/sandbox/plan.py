@@ -18,10 +18,11 @@ from katapy.sandbox import guest_spec
 from katapy.sandbox.annotations import granted
 from katapy.sandbox.blocks import BlockPlan
 from katapy.sandbox.demand import NO_DEMAND, STEP_MIB, Demand, demand_of, wanted_size
+from katapy.sandbox.id_maps import plan_id_maps
 from katapy.sandbox.mount_points import plan_mount_points
 from katapy.sandbox.sources import Memory, Source, SourceKind
 from katapy.storage.mount_points import MountPoints
-from katapy.storage.shared_directory import ReadOnly
+from katapy.storage.shared_directory import IdMap, ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
 _CPU_HOTPLUG = ("x86_64",)
@@ -59,12 +60,13 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class BindPlan:
-    """One bind mount: `index` in spec.mounts, host `source`; `readonly` is enforced on the host too."""
+    """One bind mount: `index` in spec.mounts, host `source`; `readonly` and `id_map` are the host's affair too."""
 
     index: int
     source: str
     readonly: ReadOnly
     recursive: bool
+    id_map: IdMap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ def plan_container(
     """
     mounts = spec.get("mounts") or []
     shared = {i: s for i, s in sources.items() if s.kind in (SourceKind.DIRECTORY, SourceKind.FILE)}
+    maps = plan_id_maps(spec, sources)
     guest_paths = dict.fromkeys([*shared, *(b.mount for b in blocks if b.mount >= 0)], _NOT_YET)
     guest_paths |= {i: s.path for i, s in sources.items() if s.kind is SourceKind.DEVICE}
     memory = {i: s.memory for i, s in sources.items() if s.memory is not None}
@@ -148,7 +151,7 @@ def plan_container(
         rootfs=_join(bundle, spec["root"]["path"]),
         spec_json=spec_json,
         process=process,
-        binds=tuple(_bind(i, s.path, mounts[i]) for i, s in shared.items()),
+        binds=tuple(_bind(i, s.path, mounts[i], maps.get(i)) for i, s in shared.items()),
         memory=tuple(memory.values()),
         namespaces=namespaces(spec),
         hostname=spec.get("hostname") or "",
@@ -209,14 +212,14 @@ def _join(bundle: str, path: str) -> str:
     return path if path.startswith("/") else f"{bundle}/{path}"
 
 
-def _bind(index: int, source: str, mount: Mapping[str, Any]) -> BindPlan:
+def _bind(index: int, source: str, mount: Mapping[str, Any], id_map: IdMap | None) -> BindPlan:
     options = mount.get("options") or []
     readonly = ReadOnly.NO
     for option in options:  # the last one wins, as with mount(8)
         readonly = _READ_ONLY.get(option, readonly)
     if readonly is ReadOnly.TOP and _POD_OWNED in source:
         readonly = ReadOnly.NO  # the guest keeps this container from writing; another one is to be seen at once
-    return BindPlan(index, source, readonly, "rbind" in options)
+    return BindPlan(index, source, readonly, "rbind" in options, id_map)
 
 
 def namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:

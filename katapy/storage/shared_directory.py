@@ -12,10 +12,12 @@ the guest's affair. A read-only bind is read-only here, not only in the guest.
 import contextlib
 import os
 import stat
+from dataclasses import dataclass
 from enum import Enum
 
 from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import mount, mount_tree, namespaces
+from katapy.linux.user_namespace import IdRange, open_user_namespace
 from katapy.protocol import names
 
 
@@ -25,6 +27,15 @@ class ReadOnly(Enum):
     NO = 0
     TOP = 1
     ALL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class IdMap:
+    """An idmapped mount: (id of the source, id that is shown, how many). recursive: what is mounted below it too."""
+
+    uids: tuple[IdRange, ...]
+    gids: tuple[IdRange, ...]
+    recursive: bool
 
 
 _SAFE = mount_tree.MOUNT_ATTR_NODEV | mount_tree.MOUNT_ATTR_NOSUID
@@ -61,7 +72,7 @@ class SharedDirectory:
         `tree`: a detached copy of it (the caller's), for a path that this mount namespace does not show.
         """
         self._make_folder(container_id)
-        return self._add(container_id, "rootfs", path, ReadOnly.NO, True, tree)
+        return self._add(container_id, "rootfs", path, ReadOnly.NO, True, tree, None)
 
     def add_mount(
         self,
@@ -71,6 +82,7 @@ class SharedDirectory:
         readonly: ReadOnly,
         recursive: bool,
         tree: int | None = None,
+        id_map: IdMap | None = None,
     ) -> str:
         """Shares a directory or a file; `recursive`: with the mounts below it. `tree` as above. Its path in the guest.
 
@@ -78,7 +90,7 @@ class SharedDirectory:
         """
         self._make_folder(container_id)
         self._make_folder(f"{container_id}/mounts")
-        return self._add(container_id, f"mounts/{n}", source, readonly, recursive, tree)
+        return self._add(container_id, f"mounts/{n}", source, readonly, recursive, tree, id_map)
 
     def remove_container(self, container_id: str) -> None:
         """Unshares all of a container; nothing of the sources is touched. Idempotent. Raises HostError."""
@@ -111,7 +123,14 @@ class SharedDirectory:
         os.chmod(name, 0o755, dir_fd=self._inside)
 
     def _add(
-        self, container_id: str, name: str, source: str, readonly: ReadOnly, recursive: bool, tree: int | None
+        self,
+        container_id: str,
+        name: str,
+        source: str,
+        readonly: ReadOnly,
+        recursive: bool,
+        tree: int | None,
+        id_map: IdMap | None,
     ) -> str:
         place = f"{container_id}/{name}"
         try:
@@ -120,6 +139,8 @@ class SharedDirectory:
                     tree = open_tree(source, recursive)
                     stack.callback(os.close, tree)
                 self._make_place(place, source, os.fstat(tree).st_mode)
+                if id_map is not None:
+                    _map_ids(tree, source, id_map)
                 _attach(tree, f"{self.directory}/{place}", readonly)
         except OSError as e:
             raise HostError(f"can't share {source}: {errno_text(e)}") from e
@@ -193,6 +214,18 @@ def _attach(tree: int, target: str, readonly: ReadOnly) -> None:
     if readonly is not ReadOnly.NO:
         mount_tree.set_attributes(tree, mount_tree.MOUNT_ATTR_RDONLY, recursive=readonly is ReadOnly.ALL)
     mount_tree.attach_tree(tree, target)
+
+
+def _map_ids(tree: int, source: str, id_map: IdMap) -> None:
+    try:
+        user_namespace = open_user_namespace(id_map.uids, id_map.gids)
+        try:
+            mount_tree.map_ids(tree, user_namespace, id_map.recursive)
+        finally:
+            os.close(user_namespace)
+    except OSError as e:
+        where = f" ({e.filename})" if e.filename else ""
+        raise HostError(f"can't map the ids of the mount of {source}: {errno_text(e)}{where}") from e
 
 
 def _component(name: str) -> str:

@@ -2,9 +2,9 @@
 
 Runs in the supervisor. Shared twice it would be two inodes for the guest: what one container writes the other would
 see late; a lock, an inotify watch, a socket or a FIFO of one would be nothing to the other. What is the same is said by
-device, inode and the flags of the host's mount: where one path is read-only or noexec on the host and another is not,
-each keeps its rights. A read-only mount uses what another container may write to, if there is such: the guest keeps
-that container from writing.
+device, inode, mapped ids and the flags of the host's mount: where one path is read-only or noexec on the host and
+another is not, each keeps its rights. A read-only mount uses what another container may write to, if there is such: the
+guest keeps that container from writing.
 
 What is below a volume that the guest may write to is the guest's to change: a source there must be what is found there
 without links, or a link that somebody puts into its path would lead anywhere on the host.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from katapy.errors import HostError, errno_text
 from katapy.linux import mount_tree
 from katapy.storage.path_below import path_below
-from katapy.storage.shared_directory import ReadOnly, SharedDirectory, open_tree
+from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, open_tree
 
 _FLAGS = os.ST_RDONLY | os.ST_NOEXEC
 
@@ -28,6 +28,7 @@ class _Identity(NamedTuple):
     inode: int
     flags: int
     recursive: bool
+    id_map: IdMap | None
 
 
 @dataclass(slots=True)
@@ -48,7 +49,15 @@ class Volumes:
         self._volumes: list[_Volume] = []
         self._number = 0
 
-    def add(self, container_id: str, source: str, readonly: ReadOnly, recursive: bool, tree: int | None = None) -> str:
+    def add(
+        self,
+        container_id: str,
+        source: str,
+        readonly: ReadOnly,
+        recursive: bool,
+        tree: int | None = None,
+        id_map: IdMap | None = None,
+    ) -> str:
         """Shares `source` with the guest for a container; its path there. As SharedDirectory.add_mount."""
         with contextlib.ExitStack() as stack:
             try:
@@ -59,7 +68,7 @@ class Volumes:
             except OSError as e:
                 raise HostError(f"can't share {source}: {errno_text(e)}") from e
             self._check_links(source, status)
-            identity = _Identity(status.st_dev, status.st_ino, mounted.f_flag & _FLAGS, recursive)
+            identity = _Identity(status.st_dev, status.st_ino, mounted.f_flag & _FLAGS, recursive, id_map)
             volume = self._find(identity, readonly) or self._share(identity, source, readonly, tree)
         volume.users.add(container_id)
         return volume.path
@@ -119,7 +128,7 @@ class Volumes:
         self._number += 1
         name = f"@{self._number}"  # no container's id
         try:
-            path = self._shared.add_mount(name, 0, source, readonly, identity.recursive, tree)
+            path = self._shared.add_mount(name, 0, source, readonly, identity.recursive, tree, identity.id_map)
         except BaseException:
             self._shared.remove_container(name)
             raise

@@ -1,6 +1,7 @@
 """A source that several containers bind is one share, with the rights that each of its mounts has. With real mounts."""
 
 import ctypes
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from katapy.errors import HostError
 from katapy.linux import mount
-from katapy.storage.shared_directory import ReadOnly, SharedDirectory, enter_private_mounts, open_tree
+from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, enter_private_mounts, open_tree
 from katapy.storage.volumes import Volumes
 
 GUEST = "/run/katapy/shared"
@@ -203,6 +204,44 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
         with pytest.raises(HostError, match="no such file"):
             volumes.add("a", "/nosuch", ReadOnly.NO, True)
+        assert folders(tmp_path) == []
+
+    isolated(run)
+
+
+def test_mapped_ids_are_a_share_of_their_own(tmp_path: Path, data: Path) -> None:
+    for folder in (data / "below", tmp_path / "other"):
+        folder.mkdir()
+    inside = IdMap(((0, 100_000, 10),), ((0, 200_000, 10),), False)
+
+    def run() -> None:
+        mount.mount(str(tmp_path / "other"), str(data / "below"), flags=mount.MS_BIND)
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        plain = volumes.add("a", str(data), ReadOnly.NO, True)
+        mapped = volumes.add("a", str(data), ReadOnly.NO, True, None, inside)
+        assert volumes.add("b", str(data), ReadOnly.NO, True, None, inside) == mapped != plain
+        shown = [tmp_path / "shared" / path.removeprefix(f"{GUEST}/") for path in (plain, mapped)]
+        assert [owner(folder / "file") for folder in shown] == [(0, 0), (100_000, 200_000)]
+        assert owner(shown[1] / "below") == (0, 0)
+        deep = volumes.add("a", str(data), ReadOnly.NO, True, None, dataclasses.replace(inside, recursive=True))
+        assert owner(tmp_path / "shared" / deep.removeprefix(f"{GUEST}/") / "below") == (100_000, 200_000)
+        os.chown(shown[1] / "file", 100_003, 200_004)
+        assert owner(data / "file") == (3, 4)
+
+    isolated(run)
+
+
+def owner(path: Path) -> tuple[int, int]:
+    return path.stat().st_uid, path.stat().st_gid
+
+
+def test_mappings_that_the_kernel_refuses_are_an_error(tmp_path: Path, data: Path) -> None:
+    twice = IdMap(((0, 1, 10), (0, 20, 10)), ((0, 1, 10),), False)
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        with pytest.raises(HostError, match=r"can't map the ids of the mount of .*data: invalid argument"):
+            volumes.add("a", str(data), ReadOnly.NO, False, None, twice)
         assert folders(tmp_path) == []
 
     isolated(run)

@@ -1,5 +1,8 @@
 """A user namespace of the spec's, made in the guest: who is who, and what root of it can mount and see. Two boots."""
 
+import os
+from pathlib import Path
+
 import pytest
 from framework.bundle import BUSYBOX, Spec
 from framework.fixtures import BundleMaker
@@ -19,8 +22,16 @@ def _mapped(first: int, size: int) -> Spec:
 
 
 @pytest.fixture(scope="module")
-def mapped(module_runtime: Runtime, module_bundle: BundleMaker) -> Container:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("source")
+    (made / "file").touch()
+    return made
+
+
+@pytest.fixture(scope="module")
+def mapped(module_runtime: Runtime, module_bundle: BundleMaker, source: Path) -> Container:
     mounts = [
+        {"destination": "/idmapped", "type": "bind", "source": str(source), "options": ["rbind", "idmap"]},
         {"destination": "/new/tmp", "type": "tmpfs", "source": "tmpfs"},
         {"destination": "/new/file", "type": "bind", "source": str(BUSYBOX), "options": ["bind", "ro"]},
     ]
@@ -44,6 +55,11 @@ def test_the_host_sees_the_mapped_owner(mapped: Container) -> None:
 def test_mount_points_that_the_image_lacks_are_made_where_its_root_could_not(mapped: Container) -> None:
     assert mapped.sh("stat -f -c %T /new/tmp; cmp /new/file /bin/busybox && echo same").split() == ["tmpfs", "same"]
     assert (mapped.bundle.rootfs / "new/file").stat().st_uid == FIRST
+
+
+def test_an_idmapped_mount_shows_the_sources_ids_inside(mapped: Container, source: Path) -> None:
+    assert mapped.sh("touch /idmapped/new; stat -c %u:%g /idmapped/file /idmapped/new").split() == ["0:0", "0:0"]
+    assert ((source / "new").stat().st_uid, (source / "new").stat().st_gid) == (os.geteuid(), os.getegid())
 
 
 def test_sysfs_is_that_of_the_pods_network_and_read_only(mapped: Container) -> None:
