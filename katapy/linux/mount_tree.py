@@ -36,20 +36,22 @@ _libc.syscall.restype = ctypes.c_long
 
 def open_without_links(path: str) -> int:
     """An O_PATH descriptor (the caller's) of `path`, in which no component may be a symlink. Raises OSError (ELOOP)."""
-    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
-    return _call(path, _SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+    return _open(_AT_FDCWD, path, _RESOLVE_NO_SYMLINKS)
 
 
 def open_beneath(folder: int, path: str) -> int:
     """An O_PATH descriptor (the caller's) of the relative `path`, without links and never above `folder`. OSError."""
-    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
-    return _call(path, _SYS_OPENAT2, folder, os.fsencode(path), how, len(how))
+    return _open(folder, path, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
 
 
 def open_in_root(root: int, path: str) -> int:
     """An O_PATH descriptor (the caller's) of `path` as a process sees it whose root is `root`. Raises OSError."""
-    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
-    return _call(path, _SYS_OPENAT2, root, os.fsencode(path), how, len(how))
+    return _open(root, path, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
+
+
+def _open(folder: int, path: str, resolve: int) -> int:
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    return _call(path, _SYS_OPENAT2, folder, os.fsencode(path), how, len(how))
 
 
 def clone_tree(fd: int, recursive: bool) -> int:
@@ -60,15 +62,17 @@ def clone_tree(fd: int, recursive: bool) -> int:
 
 def set_attributes(tree: int, attributes: int, recursive: bool = True) -> None:
     """Adds MOUNT_ATTR flags to every mount of a tree, or to its top only. Raises OSError."""
-    change = struct.pack("=QQQQ", attributes, 0, 0, 0)
-    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
-    _call(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
+    _change(tree, attributes, recursive)
 
 
 def map_ids(tree: int, user_namespace: int, recursive: bool) -> None:
     """Has a tree, or its top only, show the ids that a user namespace (a descriptor) gives to its own. Raises OSError
     (EINVAL: a file system that can't; EPERM: mapped already)."""
-    change = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
+    _change(tree, _MOUNT_ATTR_IDMAP, recursive, user_namespace)
+
+
+def _change(tree: int, attributes: int, recursive: bool, user_namespace: int = 0) -> None:
+    change = struct.pack("=QQQQ", attributes, 0, 0, user_namespace)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _call(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
 
