@@ -78,6 +78,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     """
     origin = time.monotonic()
     check_id(options.id)
+    use_all_processors()
     bundle = load_bundle(options.bundle, options.config)
     validate_bundle(bundle)
     for complaint in _capability_complaints(bundle.spec.process):
@@ -124,6 +125,15 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     standin.channel.close()
     place.close()
     return Created(standin.pid, answer["timings"], answer["guest"], container.terminal)
+
+
+def use_all_processors() -> None:
+    """As runc's containers: what the engine is bound to (taskset, CPUAffinity= of its unit) says nothing about them.
+
+    The kernel leaves out those that are not there, or not in the cpuset.
+    """
+    with contextlib.suppress(OSError):  # not allowed: then with those of the caller
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
 
 
 def _capability_complaints(process: Process | None) -> list[str]:
