@@ -3,6 +3,7 @@
 Whatever is wrong with the zygote, `create` goes on without it, with one warning in the supervisor's log.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -114,7 +115,7 @@ def test_the_supervisor_is_as_its_caller(runtime: Runtime, bundle: BundleMaker, 
     assert parent(pid) == zygote.pid
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE) == (2**40, 2**40)
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (700, 900)
-    assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)  # `create` itself does not stay bound
+    assert os.sched_getaffinity(pid) == {min(os.sched_getaffinity(0))}
     status = Path(f"/proc/{pid}/status").read_text()
     assert "SigBlk:\t0000000000000000" in status
     assert "Umask:\t0077" in status
@@ -241,3 +242,35 @@ def test_they_end_with_it(runtime: Runtime, warming: Zygote) -> None:
     warming.end(signal.SIGKILL)
     wait_for("all of it has ended", lambda: not any(processes.alive(pid) for pid in members))
     assert "zygote" not in runtime("factory", "status").ok().out or "without taking" in runtime("factory", "status").out
+
+
+def test_it_is_killed_while_it_makes_a_machine(runtime: Runtime, bundle: BundleMaker, warming: Zygote) -> None:
+    """What it had begun ends by itself, and `create` goes on without it."""
+    warming.end(signal.SIGKILL)
+    warming.start()
+
+    def begun() -> list[int]:
+        pids = [machine["pid"] for machine in warming.status()["pool"]["machines"]]
+        below = [p for pid in pids for p in processes.descendants(pid)]
+        return [*pids, *(p.pid for p in below)] if any("qemu-system" in p.command for p in below) else []
+
+    members = wait_for("a machine is on its way", begun)
+    warming.end(signal.SIGKILL)
+    container = runtime.start(bundle())
+    assert len(warnings(container)) == 1, log(container)
+    wait_for("all of it has ended", lambda: not any(processes.alive(pid) for pid in members), BOOT_S)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4])
+def test_it_is_killed_while_it_serves(runtime: Runtime, bundle: BundleMaker, warming: Zygote, seconds: float) -> None:
+    """At any moment of a `create`, which gets its machine, or another one."""
+    container = Container(runtime, runtime.new_id(), bundle())
+    call = runtime.popen("create", "--bundle", container.bundle.path, "--pid-file", container.pid_file, container.id,
+                         stdout=subprocess.DEVNULL)  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        call.wait(seconds)
+    warming.end(signal.SIGKILL)
+    assert call.wait(BOOT_S) == 0
+    container.start()
+    assert container.sh("echo well") == "well"
+    assert len(warnings(container)) <= 1, log(container)
