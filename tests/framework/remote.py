@@ -14,8 +14,9 @@ import pytest
 
 REPORTS_FD = "KATAPY_TEST_REPORTS_FD"
 """Environment variable: the descriptor that the inner pytest writes reports to."""
-PATIENCE = "KATAPY_TESTS_PATIENCE"
-_DEADLINE_S = 3600.0
+_BEGIN_S = 600.0
+_TEST_S = 240.0
+"""Of the whole run: its start, and what a test takes on the average at most."""
 _INNER = 'exec 9>&2 2>&1; exec python -u -m pytest -p no:cacheprovider -q --timeout=1800 "$@"'
 _TAIL = 8000
 
@@ -91,13 +92,14 @@ class Remote:
         from testhost.frames import ERR, OUT
         from testhost.host import TestHost
 
-        environment = {REPORTS_FD: "9", "KATAPY_TESTHOST": "inside", PATIENCE: "10", "CI": os.environ.get("CI", "")}
+        environment = {REPORTS_FD: "9", "KATAPY_TESTHOST": "inside", "CI": os.environ.get("CI", "")}
         if not self._warm:
             environment["KATAPY_FACTORY"] = "off"
         lines = bytearray()
         with TestHost(os.environ.get("KATAPY_TESTHOST_SUITE", ""), warm=self._warm) as host:
             command = ["sh", "-c", _INNER, "sh", *self._nodeids]
-            for kind, content in host.stream(command, env=environment, deadline_s=_DEADLINE_S):
+            deadline_s = _BEGIN_S + _TEST_S * len(self._nodeids)
+            for kind, content in host.stream(command, env=environment, deadline_s=deadline_s):
                 if kind == OUT:
                     self._said += content
                 elif kind == ERR:

@@ -1,5 +1,6 @@
 """The host's cgroups on v2, made by katapy and by systemd: who is in them, what they count, whose limits hold."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -13,7 +14,7 @@ from framework.bundle import FOREVER
 from framework.fixtures import BundleMaker
 from framework.leaks import CGROUPS, Scope
 from framework.podman import make_cgroup, remove_cgroup
-from framework.runtime import Container, Runtime, closing_popen, owner_of
+from framework.runtime import CALL_S, Container, Runtime, closing_popen, owner_of
 from framework.wait import wait_for
 
 pytestmark = pytest.mark.long
@@ -21,9 +22,12 @@ MIB = 1024 * 1024
 BUSY = "while :; do :; done"
 
 
-def by_systemd(runtime: Runtime) -> Runtime:
-    """The same state root, with systemd's driver for `create`: no other verb is told."""
-    return Runtime(runtime.path, runtime.root, runtime.token, ["--systemd-cgroup"])
+class BySystemd(Runtime):
+    """The same state root and ids, with systemd's driver for `create`: no other verb is told."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.path, runtime.root, runtime.token, ["--systemd-cgroup"])
+        self.new_id = runtime.new_id  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
@@ -31,7 +35,7 @@ def placed(request: pytest.FixtureRequest, module_runtime: Runtime, module_bundl
     """A container that sleeps, in a cgroup of either driver; systemd's is named after it, because the spec has none."""
     if request.param == "cgroupfs":
         return module_runtime.start(module_bundle())
-    made = by_systemd(module_runtime).start(module_bundle(cgroup=""))
+    made = BySystemd(module_runtime).start(module_bundle(cgroup=""))
     return Container(module_runtime, made.id, made.bundle)
 
 
@@ -71,7 +75,7 @@ def test_its_counters_move(placed: Container) -> None:
     assert figure(cgroup / "memory.current") > 50 * MIB, "the machine's memory is counted"
     assert figure(cgroup / "pids.current") >= 4
     before = figure(cgroup / "cpu.stat", "usage_usec")
-    with closing_popen(placed.runtime.popen("exec", placed.id, "sh", "-c", BUSY)):
+    with until_told(placed, f"{BUSY} & read line; kill $!"):
         wait_for(
             "a second of what the guest does is counted",
             lambda: figure(cgroup / "cpu.stat", "usage_usec") > before + 1_000_000,
@@ -79,7 +83,7 @@ def test_its_counters_move(placed: Container) -> None:
 
 
 def test_verbs_work_and_exec_joins(placed: Container) -> None:
-    with closing_popen(placed.runtime.popen("exec", placed.id, *FOREVER)):
+    with until_told(placed, "read line", FOREVER[-1]):
         wait_for("the exec's stand-in is in the cgroup", lambda: str(FOREVER[-1]) in commands(folder(placed)))
         placed("pause").ok()
         assert placed.status == "paused"
@@ -88,6 +92,15 @@ def test_verbs_work_and_exec_joins(placed: Container) -> None:
         assert placed.sh("cat /sys/fs/cgroup/pids.max") == "77"
         assert FOREVER[-1] in placed("ps").ok().out
     assert placed.status == "running"
+
+
+@contextlib.contextmanager
+def until_told(container: Container, script: str, *args: str) -> Iterator[None]:
+    """A script in the container that ends with its input, at the end of the block. Whoever kills `exec` leaves it."""
+    argv = ("exec", container.id, "sh", "-c", script, *args)
+    with closing_popen(container.runtime.popen(*argv, stdin=subprocess.PIPE)) as process:
+        yield
+        process.communicate(timeout=CALL_S)
 
 
 def commands(cgroup: Path) -> str:
@@ -146,7 +159,7 @@ def stop_the_scope(container: Container) -> None:
 def test_nothing_is_left_of_a_scope_whose_container_came_to_a_bad_end(
     runtime: Runtime, bundle: BundleMaker, scope: Scope, end: Callable[[Container], None]
 ) -> None:
-    container = by_systemd(runtime).start(bundle(cgroup=f"system.slice:{scope.token}:end"))
+    container = BySystemd(runtime).start(bundle(cgroup=f"system.slice:{scope.token}:end"))
     end(container)
     container.wait_status("stopped")
     container.delete("--force")
@@ -159,9 +172,9 @@ def test_a_create_that_is_killed_leaves_a_scope_that_delete_takes_away(
     made = bundle(cgroup=f"system.slice:{scope.token}:half")
     id = runtime.new_id()
     cgroup = CGROUPS / f"system.slice/{scope.token}-half.scope"
-    with closing_popen(by_systemd(runtime).popen("create", "--bundle", made.path, id)):
+    with closing_popen(BySystemd(runtime).popen("create", "--bundle", made.path, id)):
         wait_for("QEMU is in the scope", lambda: cgroup.exists() and "qemu" in commands(cgroup), 60)
     runtime("delete", "--force", id).ok()
     assert unit_property(f"{scope.token}-half.scope", "LoadState") == "not-found"
-    again = by_systemd(runtime).create(made)
+    again = BySystemd(runtime).create(made)
     assert folder(again) == cgroup

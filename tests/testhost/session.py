@@ -18,7 +18,12 @@ BOOT_S = 1200.0
 """A quiet machine takes 15 seconds, one with a load of ten on two cores takes minutes."""
 COMMAND_S = 600.0
 _AFTER_KILL_S = 120.0
-_PATH = f"/{PLACE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+_ENVIRONMENT = {
+    "PATH": f"/{PLACE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
+    "HOME": "/root",
+    "KATAPY_TESTS_PATIENCE": "10",
+}
+"""Of every command. The last is for tests and the bench (framework/wait.py): deadlines are that much longer."""
 _READ = 256 * 1024
 
 Listener = Callable[[bytes], None]
@@ -105,7 +110,7 @@ class Session:
         deadline_s: float = COMMAND_S,
     ) -> Iterator[tuple[bytes, bytes]]:
         """Like `run`: (OUT or ERR, bytes) as they come, and last (EXIT, the frame's content)."""
-        environment = {"PATH": _PATH, "HOME": "/root", **(env or {})}
+        environment = {**_ENVIRONMENT, **(env or {})}
         encoded = base64.b64encode(input).decode()
         request = {"argv": list(argv), "cwd": cwd, "env": environment, "input": encoded}
         self._send(RUN, json.dumps(request).encode())
