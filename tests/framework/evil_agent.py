@@ -1,8 +1,8 @@
 """An agent that lies: a gRPC server that speaks katapy.agent.v1 and does what a guest taken over could do.
 
 A process of its own: `evil_agent.py SOCKET ATTACK [METHOD]` prints a line once it listens. The attacks are in
-evil_lies.py; those whose names begin with raw-, in evil_bytes.py. It uses the generated messages and nothing else of
-katapy.
+evil_lies.py and its neighbours; those whose names begin with raw-, in evil_bytes.py. It uses the generated messages and
+nothing else of katapy.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import grpc.aio
 
 from framework.evil_bytes import serve_raw
 from framework.evil_dials import DialsHonestly
+from framework.evil_floods import FloodsStdout
 from framework.evil_lies import MIB, Answer, HonestAgent, OneMethod
 from framework.evil_names import NamesThings, RefusesWithNames
 
@@ -31,7 +32,7 @@ METHODS = (*EMPTY_METHODS, *ANSWERS, *STREAMS)
 
 def attack(name: str) -> HonestAgent:
     """An agent of the class that has this name. Raises LookupError."""
-    kinds: list[type[HonestAgent]] = [HonestAgent, DialsHonestly, NamesThings, RefusesWithNames]
+    kinds: list[type[HonestAgent]] = [HonestAgent, FloodsStdout, DialsHonestly, NamesThings, RefusesWithNames]
     for kind in kinds:
         if kind.__name__ == name:
             return kind()

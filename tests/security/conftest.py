@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from framework.besieged import besieged, open_descriptors
+from framework.besieged import besieged
+from framework.own import open_descriptors
 from framework.wait import wait_for
 
 

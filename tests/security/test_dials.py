@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, cast
 
 import pytest
-from framework.besieged import IMPATIENT, Host, Memory, besieged
+from framework.besieged import IMPATIENT, Host, besieged
+from framework.own import Memory
 
 from katapy.linux.nftables import RedirectTable
 from katapy.network.loopback import Loopback

@@ -11,7 +11,8 @@ import sys
 import tempfile
 
 import pytest
-from framework.besieged import IMPATIENT, Memory, besieged
+from framework.besieged import IMPATIENT, besieged
+from framework.own import Memory
 
 from katapy.errors import AgentError, KatapyError
 from katapy.sandbox.lifecycle import Status
