@@ -35,7 +35,7 @@ install() { # [-t SUITE] PACKAGES: those that are missing
     update
     say "installing" $wanted
     # shellcheck disable=SC2086
-    apt install --no-install-recommends $suite $wanted || fail "could not install: $wanted"
+    apt install --no-install-recommends --no-remove $suite $wanted || fail "could not install: $wanted"
 }
 
 backports() { # Debian 12's own QEMU 7.2 corrupts guests under emulation
@@ -51,7 +51,7 @@ bookworm_qemu() {
     if [ -z "$version" ] || dpkg --compare-versions "$version" lt 1:8; then
         update
         say "installing QEMU from bookworm-backports"
-        apt install --no-install-recommends -t bookworm-backports qemu-system-x86 ipxe-qemu seabios ||
+        apt install --no-install-recommends --no-remove -t bookworm-backports qemu-system-x86 ipxe-qemu seabios ||
             fail "could not install qemu-system-x86 from bookworm-backports"
     fi
     install ipxe-qemu
@@ -77,7 +77,7 @@ packages() {
     case $release in
     12) backports; bookworm_qemu; bookworm_virtiofsd ;;
     13) install qemu-system-x86 virtiofsd ;;
-    *) fail "this is not Debian 12 or 13: see README.md for what katapy needs" ;;
+    *) fail "this is not Debian 12 or 13: what katapy needs from the host is listed in setup/host.sh" ;;
     esac
     install python3-venv mmdebstrap erofs-utils zstd cpio debian-archive-keyring iproute2 podman conmon \
         catatonit containerd runc crun busybox-static make e2fsprogs iptables nftables netavark aardvark-dns containernetworking-plugins

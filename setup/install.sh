@@ -25,6 +25,10 @@ install)
     put "$checkout/configs/podman/katapy.conf" "$podman" 644
     ;;
 uninstall)
+    if [ -z "$2" ] && running=$("$command" list -q 2>/dev/null) && [ -n "$running" ]; then
+        echo "uninstall: error: there are containers of katapy, which nothing else could end: $(echo $running)" >&2
+        exit 1
+    fi
     rm -f "$command" "$podman"
     cmp -s "$settings" "$checkout/configs/katapy.yaml" && rm -f "$settings"
     rmdir "${settings%/*}" 2>/dev/null || :

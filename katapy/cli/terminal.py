@@ -46,6 +46,16 @@ def check_console_socket(path: str, terminal: bool, detach: bool) -> None:
         raise UsageError("cannot use console socket if katapy will not detach or allocate tty")
     if path:
         _check_socket(path)
+    elif terminal and not any(os.isatty(fd) for fd in (0, 1, 2)):
+        _check_own_terminal()
+
+
+def _check_own_terminal() -> None:
+    """In the foreground a container's terminal is the caller's; one that has none would never see the end of it."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError as e:
+        raise HostError(f"open /dev/tty: {errno_text(e)}") from e
 
 
 def _check_socket(path: str) -> None:

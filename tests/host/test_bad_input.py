@@ -6,6 +6,7 @@ processor, so that a busy machine changes nothing; whatever waits instead of com
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,13 @@ def test_console_sockets(runtime: Runtime, bundle: BundleMaker, path: str, words
     made = bundle(terminal=True)
     result = runtime("create", "--bundle", made.path, "--console-socket", path, "x")
     refused(runtime, result, f"console socket {path}: {words}")
+
+
+def test_a_terminal_in_the_foreground_is_the_callers(runtime: Runtime, bundle: BundleMaker) -> None:
+    argv = runtime.argv("run", "--bundle", bundle(terminal=True).path, "x")
+    result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True)
+    assert result.returncode == 1
+    assert "open /dev/tty: no such device or address" in result.stderr
 
 
 def test_a_terminal_needs_a_console_socket_and_the_other_way_round(runtime: Runtime, bundle: BundleMaker) -> None:
