@@ -17,6 +17,7 @@ from pathlib import Path
 from framework import processes
 from framework.bundle import Bundle, make_bundle
 from framework.runtime import BOOT_S, Container, Runtime
+from framework.settings import write_settings
 from framework.zygote import Zygote
 from perf import measure
 from perf.chart import stacked_bars
@@ -43,8 +44,7 @@ def warmth(name: str, runtime: Runtime, folder: Path) -> Iterator[Callable[[], o
         with kind(name):
             yield lambda: None
         return
-    configuration = folder / "warm.yaml"
-    configuration.write_text("factory: {pool: 1}\n")
+    configuration = write_settings(folder / "warm.yaml", factory={"pool": 1})
     with _environment({"KATAPY_FACTORY": None, "KATAPY_CONFIG": str(configuration)}):
         zygote = Zygote(runtime, configuration)
         try:

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 from framework.fixtures import *  # noqa: F403
 from framework.runtime import BOOT_S, Runtime
-
-SETTINGS = "timeouts: {boot_s: 160}\n"
+from framework.settings import write_settings
+from framework.wait import PATIENCE
 
 
 @pytest.fixture
 def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of templates, which the configuration names."""
     folder = tmp_path / "templates"
-    (tmp_path / "katapy.yaml").write_text(f"factory: {{dir: {folder}}}\n{SETTINGS}")
-    monkeypatch.setenv("KATAPY_CONFIG", str(tmp_path / "katapy.yaml"))
+    timeouts = {"boot_s": 160 * PATIENCE}
+    made = write_settings(tmp_path / "katapy.yaml", factory={"dir": str(folder)}, timeouts=timeouts)
+    monkeypatch.setenv("KATAPY_CONFIG", str(made))
     return folder
 
 

@@ -11,6 +11,7 @@ from framework.fixtures import BundleMaker, runtime_below
 from framework.leaks import Scope
 from framework.pod import Pod
 from framework.runtime import Container, Runtime
+from framework.settings import write_settings
 from framework.wait import wait_for
 
 pytestmark = pytest.mark.guest
@@ -105,8 +106,8 @@ def test_processors_that_no_machine_has_are_a_warning(pod: Pod) -> None:
 @pytest.fixture
 def fixed(runtime_path: Path, scope: Scope, tmp_path: Path) -> Iterator[Runtime]:
     """A runtime whose machines may not grow."""
-    config = tmp_path / "katapy.yaml"
-    config.write_text(f"hypervisor: {{max_memory_mib: {BOOT_MIB}}}\nfactory: {{templates: 'off'}}\n")
+    limits = {"max_memory_mib": BOOT_MIB}
+    config = write_settings(tmp_path / "katapy.yaml", hypervisor=limits, factory={"templates": "off"})
     for runtime in runtime_below(runtime_path, scope):
         runtime.global_args = ("--configuration", str(config))
         yield runtime

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from framework.bundle import Bundle
 from framework.runtime import Container, Runtime
+from framework.settings import write_settings
 from framework.snapshot import snapshot
 
 BundleMaker = Callable[..., Bundle]
-CONFIG = "share: {{writes: guest, type: {share}}}\n"
 ANNOTATION = "io.katapy.guest-writes"
 
 
 @pytest.fixture(params=["auto", "9p"])
 def share(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "katapy.yaml").write_text(CONFIG.format(share=request.param))
-    monkeypatch.setenv("KATAPY_CONFIG", str(tmp_path / "katapy.yaml"))
+    share = {"writes": "guest", "type": request.param}
+    monkeypatch.setenv("KATAPY_CONFIG", str(write_settings(tmp_path / "katapy.yaml", share=share)))
     return str(request.param)
 
 
@@ -51,8 +51,8 @@ def test_a_read_only_root_stays_read_only(runtime: Runtime, bundle: BundleMaker,
 def test_a_pod_may_choose_where_it_is_allowed(
     runtime: Runtime, bundle: BundleMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "katapy.yaml").write_text(f"annotations: {{allowed: [{ANNOTATION}]}}\n")
-    monkeypatch.setenv("KATAPY_CONFIG", str(tmp_path / "katapy.yaml"))
+    allowed = write_settings(tmp_path / "katapy.yaml", annotations={"allowed": [ANNOTATION]})
+    monkeypatch.setenv("KATAPY_CONFIG", str(allowed))
     made = bundle(annotations={ANNOTATION: "true"})
     container = runtime.start(made)
     container.sh("echo x >/new")

@@ -16,6 +16,7 @@ import pytest
 from framework import clock, processes
 from framework.bundle import Bundle, at_the_guests
 from framework.runtime import BOOT_S, Container, Runtime
+from framework.settings import write_settings
 from framework.wait import wait_for
 from framework.zygote import Zygote
 
@@ -33,8 +34,7 @@ def zygote(runtime: Runtime, template: Path, tmp_path: Path) -> Iterator[Zygote]
 @pytest.fixture
 def warming(runtime: Runtime, template: Path, tmp_path: Path) -> Iterator[Zygote]:
     """With one warm machine, which is ready."""
-    configuration = tmp_path / "katapy.yaml"
-    configuration.write_text(configuration.read_text().replace("dir:", "pool: 1, dir:"))
+    write_settings(tmp_path / "katapy.yaml", factory={"pool": 1})
     for zygote in _zygote(runtime, template, tmp_path):
         zygote.await_warm()
         yield zygote
