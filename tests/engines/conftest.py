@@ -1,7 +1,6 @@
 """The tier engines: Podman with the runtime under test. A container is a boot of ten seconds: share them."""
 
 import contextlib
-import secrets
 import shutil
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from framework.fixtures import (
     unavailable,
 )
 from framework.leaks import Scope
-from framework.podman import IMAGE, Box, Podman
+from framework.podman import IMAGE, Box, Podman, cgroup_parent
 from framework.runtime import Runtime
 
 __all__ = ["box", "module_runtime", "no_leaks", "no_leaks_of_the_module", "podman", "runtime_path", "scope"]
@@ -37,7 +36,7 @@ def podman(podman_is_installed: None, module_runtime: Runtime, scope: Scope) -> 
     """Podman as a user of the shipped configuration has it, in folders of its own."""
     guest = module_runtime.name not in HOST_RUNTIMES
     folder = scope.root / "podman"
-    cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
+    cgroup = cgroup_parent(scope.token)
     with contextlib.closing(Podman(folder, SHIPPED_CONFIG.read_text(), module_runtime, cgroup, guest)) as podman:
         yield podman
 

@@ -1,7 +1,6 @@
 """What `share.writes: guest` means for Podman: it sees the image and its own work, never the guest's changes."""
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import pytest
 from engines.conftest import SHIPPED_CONFIG
 from framework.fixtures import HOST_RUNTIMES
 from framework.leaks import Scope
-from framework.podman import IMAGE, Box, Podman
+from framework.podman import IMAGE, Box, Podman, cgroup_parent
 from framework.runtime import Runtime
+from framework.settings import write_settings
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +19,10 @@ def podman(
 ) -> Iterator[Podman]:
     if module_runtime.name in HOST_RUNTIMES:
         pytest.skip("a setting of katapy")
-    config = tmp_path_factory.mktemp("config") / "katapy.yaml"
-    config.write_text("share: {writes: guest}\n")
+    config = write_settings(tmp_path_factory.mktemp("config") / "katapy.yaml", share={"writes": "guest"})
     runtime = Runtime(module_runtime.path, module_runtime.root, scope.token, ("--configuration", str(config)))
     folder = scope.root / "podman"
-    cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
+    cgroup = cgroup_parent(scope.token)
     with contextlib.closing(Podman(folder, SHIPPED_CONFIG.read_text(), runtime, cgroup, True)) as podman:
         yield podman
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -14,7 +13,7 @@ import pytest
 from framework.fixtures import CHECKOUT, HOST_RUNTIMES, unavailable
 from framework.leaks import Scope
 from framework.network import Namespace
-from framework.podman import IMAGE, Box, Podman
+from framework.podman import IMAGE, Box, Podman, cgroup_parent
 from framework.processes import all_processes, descendants
 from framework.runtime import BOOT_S, Runtime
 from framework.wait import wait_for
@@ -46,7 +45,7 @@ def podman(world: Namespace, module_runtime: Runtime, scope: Scope) -> Iterator[
     guest = module_runtime.name not in HOST_RUNTIMES
     no_dns_server_of_others()
     folder = scope.root / "podman"
-    cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
+    cgroup = cgroup_parent(scope.token)
     enter = ["nsenter", f"--net={world.path}"]
     with contextlib.closing(Podman(folder, CONFIG, module_runtime, cgroup, guest, enter)) as made:
         for name, subnet in ((NETWORK, "10.87.7.0/24"), (SECOND, "10.87.8.0/24")):

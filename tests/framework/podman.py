@@ -5,6 +5,7 @@ Containers get a cgroup parent that carries the token, so the leak check sees wh
 
 import contextlib
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ from framework.terminal import Terminal, spawn
 from framework.wait import wait_for
 
 IMAGE = "localhost/box"
+SYSTEMD = Path("/run/systemd/system").is_dir()
+"""Whether it manages this host's cgroups: then Podman has it do so, as it does by default."""
 INSTALLED = "/usr/local/bin/katapy"
 """What the shipped configuration calls the runtime."""
 
@@ -42,7 +45,8 @@ class Podman:
         self.cgroup = cgroup
         for name in ("bin", "root", "run", "tmp", "net"):
             (folder / name).mkdir(parents=True)
-        make_cgroup(cgroup.strip("/"), "conmon")  # Podman makes it with the first container and keeps it
+        if not SYSTEMD:
+            make_cgroup(cgroup.strip("/"), "conmon")  # Podman makes it with the first container and keeps it
         program = launcher(folder / "bin" / runtime.name, runtime)
         text = config.replace(INSTALLED, str(program)).replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1)
         (folder / "containers.conf").write_text(text if guest else text + _LIMITS_OF_HOST_RUNTIMES)
@@ -57,7 +61,8 @@ class Podman:
     def argv(self, *args: Arg) -> list[str]:
         paths = {"root": "root", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "net"}
         flags = [f"--{flag}={self.folder / name}" for flag, name in paths.items()]
-        flags += ["--cgroup-manager=cgroupfs", "--events-backend=file", f"--runtime={self._runtime_flag}"]
+        manager = "systemd" if SYSTEMD else "cgroupfs"
+        flags += [f"--cgroup-manager={manager}", "--events-backend=file", f"--runtime={self._runtime_flag}"]
         return [*self._enter, "podman", *flags, *(str(a) for a in args)]
 
     def __call__(self, *args: Arg, input: bytes = b"", timeout: float = CALL_S) -> Result:
@@ -95,7 +100,10 @@ class Podman:
         done = self("rm", "--all", "--force", "--time=0", timeout=120)
         wait_for("conmon's calls of podman, which mount its storage, have ended", lambda: not self._running(), 60)
         unmount_below(self.folder)
-        remove_cgroup(self.cgroup.strip("/"))
+        if SYSTEMD:
+            subprocess.run(["systemctl", "stop", self.cgroup], check=True)
+        else:
+            remove_cgroup(self.cgroup.strip("/"))
         shutil.rmtree(self.folder)
         done.ok()
 
@@ -139,6 +147,12 @@ class Box:
     def wait_logs(self, end: str) -> str:
         """The output so far, once it ends with `end`."""
         return wait_for(f"{self.id} has said {end!r}", lambda: text if (text := self.logs()).endswith(end) else "")
+
+
+def cgroup_parent(token: str) -> str:
+    """A new one for a Podman's containers, in the form of whoever manages this host's cgroups."""
+    name = f"{token}{secrets.token_hex(3)}"
+    return f"{name}.slice" if SYSTEMD else f"/{name}"
 
 
 def launcher(path: Path, runtime: Runtime) -> Path:
