@@ -70,8 +70,14 @@ def test_what_cannot_be_executed_is_status_255_in_words_that_podman_knows(
 
 
 def test_lines_of_a_terminal_in_a_pipe_end_with_a_newline_alone(running: Container) -> None:
-    done = running.exec("sh", "-c", "tty; printf 'a\\rb\\n'", flags=["--tty"])
-    assert done.ok().out == "/dev/pts/0\na\rb\n"
+    """With a terminal as stderr: without any it is refused, as runc refuses it."""
+    script = ("sh", "-c", "tty; printf 'a\\rb\\n'")
+    assert "open /dev/tty: no such device" in running.exec(*script, flags=["--tty"]).err
+    master, slave = os.openpty()
+    process = running.runtime.popen("exec", "--tty", running.id, *script, stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    assert process.communicate(timeout=60)[0] == b"/dev/pts/0\na\rb\n"
+    os.close(master)
 
 
 def test_a_cgroup_below_the_containers(running: Container) -> None:
