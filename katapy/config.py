@@ -121,6 +121,9 @@ def parse(text: bytes, name: str) -> Config:
 
     try:
         document = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        raise ConfigError(f"{name}: line {line}: {e.problem}") from e
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise ConfigError(f"{name}: {' '.join(str(e).split())}") from e
     return _build(Config, {} if document is None else document, name, "")

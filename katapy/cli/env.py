@@ -10,7 +10,7 @@ from katapy import __version__, config, quickjson
 from katapy.cli.log import write_output
 from katapy.cli.main import SPEC_VERSION
 from katapy.cli.parse import Args
-from katapy.errors import KatapyError
+from katapy.errors import KatapyError, errno_text
 from katapy.hypervisor.qemu import probe
 from katapy.sandbox.facts import host_facts
 
@@ -20,7 +20,7 @@ def run(args: Args) -> int:
     if args.json:
         write_output(quickjson.dumps(found, indent=2) + "\n")
     else:
-        write_output("".join(f"{key}: {value}\n" for key, value in _flat("", found)))
+        write_output("".join(f"{key}: {_shown(value)}".rstrip() + "\n" for key, value in _flat("", found)))
     return 0
 
 
@@ -58,9 +58,20 @@ def _image(directory: str) -> dict[str, object]:
     try:
         with open(f"{directory}/image.json", encoding="utf-8") as f:
             described = json.load(f)
-    except (OSError, ValueError) as e:
-        return {"error": str(e)}
+    except OSError as e:
+        return {"error": f"{e.filename}: {errno_text(e)}"}
+    except ValueError as e:
+        return {"error": f"{directory}/image.json: {e}"}
     return {"directory": os.path.realpath(directory), **{k: described.get(k) for k in ("version", "kernel_release")}}
+
+
+def _shown(value: object) -> str:
+    """As katapy.yaml has it, without brackets and quotation marks."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _flat(prefix: str, value: object) -> list[tuple[str, object]]:

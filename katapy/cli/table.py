@@ -133,7 +133,7 @@ VERBS: dict[str, Verb] = {
         failure=255,
     ),
     "kill": Verb(
-        "send a signal to a container's process",
+        "send a signal to a container's process (SIGTERM unless named)",
         "<container-id> [signal]",
         (Flag("all a", BOOL, "send it to all processes of the container"),),
         most=2,
@@ -191,7 +191,8 @@ VERBS: dict[str, Verb] = {
     ),
     "features": Verb("print what katapy supports", "", least=0, most=0),
     "factory": Verb(
-        "templates, of which sandboxes are cloned, and the zygote, which forks supervisors and keeps machines warm",
+        "make (init), show (status) or remove (destroy) the templates that machines are cloned of; serve: be the zygote, "
+        "which forks supervisors and keeps machines warm",
         "init | status | destroy | serve",
         (
             Flag("vcpus", NUMBER, "init: size of the machines (default: hypervisor.vcpus)"),

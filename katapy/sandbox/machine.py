@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from katapy.config import Config
-from katapy.errors import ConfigError, HostError, HypervisorError, Timeout
+from katapy.errors import ConfigError, HostError, HypervisorError, Timeout, errno_text
 from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
 from katapy.hypervisor.vm import Role, ShareSpec, Size, Transport, Vm, VmSpec
@@ -66,7 +66,8 @@ def load_image(directory: str) -> Image:
             description = f.read()
         parameters = json.loads(description)["kernel_parameters"]
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ConfigError(f"no usable guest image in {directory} ({e}): build it with `make image`") from e
+        reason = errno_text(e) if isinstance(e, OSError) else f"image.json is damaged: {e}"
+        raise ConfigError(f"no usable guest image in {directory} ({reason}): build it with `make image`") from e
     kernel, initrd, root = (f"{directory}/{name}" for name in ("vmlinux", "initrd", "rootfs.erofs"))
     return Image(kernel, initrd, root, tuple(parameters), description)
 

@@ -97,7 +97,10 @@ def test_a_virtiofsd_with_few_descriptors_is_a_warning(monkeypatch: pytest.Monke
 def test_env(katapy: Katapy) -> None:
     shown = json.loads(katapy("env", "--json").out)
     assert set(shown) == {"katapy", "host", "machine", "image", "configuration"}
-    assert "katapy.version: 0." in katapy("env").out
+    told = katapy("env").out
+    assert "katapy.version: 0." in told
+    assert "configuration.annotations.allowed:\n" in told
+    assert "configuration.debug.keep: false\n" in told
 
 
 def test_templates_are_there_or_it_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

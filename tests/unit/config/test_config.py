@@ -92,3 +92,8 @@ def test_garbage_is_a_config_error(text: bytes) -> None:
         config.parse(text, "f")
     except ConfigError:
         pass
+
+
+def test_what_is_no_yaml_is_told_by_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"^katapy.yaml: line 3: [a-z' ,]+$"):
+        config.parse(b"debug:\n  keep: [true\n", "katapy.yaml")
