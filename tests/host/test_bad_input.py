@@ -132,7 +132,6 @@ def _without(kind: str) -> Callable[[Spec], None]:
         (_set("annotations", {"io.katapy.vcpus": "2"}), "is not allowed"),
         (_set("annotations", {"io.katapy.kernel": "/x"}), "is not known"),
         (_set("linux.cgroupsPath", "../../x"), "$.linux.cgroupsPath"),
-        (_set("linux.cgroupsPath", "a:b:c"), "systemd"),
         (_set("linux.resources", {"memory": {"limit": "1g"}}), "$.linux.resources.memory.limit"),
         (_set("linux.resources", {"cpu": {"cpus": "a"}}), "$.linux.resources.cpu.cpus"),
         (_set("linux.intelRdt", {"closID": "x"}), "intelRdt is not supported"),
