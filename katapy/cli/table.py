@@ -191,8 +191,8 @@ VERBS: dict[str, Verb] = {
     ),
     "features": Verb("print what katapy supports", "", least=0, most=0),
     "factory": Verb(
-        "make (init), show (status) or remove (destroy) the templates that machines are cloned of; serve: be the zygote, "
-        "which forks supervisors and keeps machines warm",
+        "make (init), show (status) or remove (destroy) the templates that machines are cloned of; serve: be the "
+        "zygote, which forks supervisors and keeps machines warm",
         "init | status | destroy | serve",
         (
             Flag("vcpus", NUMBER, "init: size of the machines (default: hypervisor.vcpus)"),

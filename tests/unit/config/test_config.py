@@ -70,7 +70,7 @@ def test_empty_sections_are_defaults() -> None:
         ("timeouts: {boot_s: .inf}", "f: timeouts.boot_s: must be at least 1"),
         ("debug: {console: 1}", "f: debug.console: expected true or false, found 1"),
         ("image: {dir: ''}", "f: image.dir: expected a string, found ''"),
-        ("image: [", "f: while parsing"),
+        ("image: [", "f: line "),
         ("transport: \0", "f: "),
     ],
 )
@@ -95,5 +95,6 @@ def test_garbage_is_a_config_error(text: bytes) -> None:
 
 
 def test_what_is_no_yaml_is_told_by_its_line() -> None:
-    with pytest.raises(ConfigError, match=r"^katapy.yaml: line 3: [a-z' ,]+$"):
+    with pytest.raises(ConfigError) as raised:
         config.parse(b"debug:\n  keep: [true\n", "katapy.yaml")
+    assert str(raised.value) == "katapy.yaml: line 3: did not find expected ',' or ']'"
