@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from katapy.cgroups.hierarchies import Hierarchy
 from katapy.errors import HostError, errno_text
+from katapy.linux.proc import write_file
 
 _MADE = "trusted.katapy"
 _PARENT = "parent"
@@ -234,12 +235,3 @@ def read_file(path: str) -> str:
     """A file of a cgroup. Raises OSError."""
     with open(path, encoding="utf-8") as f:
         return f.read()
-
-
-def write_file(path: str, text: str) -> None:
-    """Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

@@ -6,14 +6,15 @@ as long as that takes, the cgroup's limit lies a little above its usage. Nobody 
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
 from collections.abc import Callable, Iterator
 
-from katapy.cgroups.host import Cgroup, join, read_file, write_file
+from katapy.cgroups.host import Cgroup, join, read_file
 from katapy.errors import HostError, errno_text
+from katapy.linux import capabilities
+from katapy.linux.proc import write_file
 
 _ROOM = 4 << 20
 """Bytes from the usage to the limit, for who else is in the cgroup."""
@@ -22,7 +23,6 @@ _STARVED_S = 3.0
 """The kernel first takes back what it can: the page cache of the machine, if it was in the same cgroup. After that time
 the child ends whatever comes, because all in the cgroup wait with it."""
 _END_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 def note_kill(cgroup: Cgroup) -> None:
@@ -91,11 +91,10 @@ def _eat(folder: str) -> None:
 @contextlib.contextmanager
 def _forked(life: Callable[[], None]) -> Iterator[int]:
     """A child, since a supervisor may run no programs. Its pidfd; at the end of the block it is killed and reaped."""
-    prctl = ctypes.CDLL(None).prctl  # found before: the child has one thread, and should take no lock
     pid = os.fork()
     if pid == 0:
         try:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            capabilities.die_with_parent()
             life()
         finally:
             os._exit(1)

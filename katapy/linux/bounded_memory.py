@@ -5,10 +5,12 @@ whoever reads or writes by a system call EFAULT or ENOSPC. A memfd has no such b
 allowed is refused by virtiofsd, which maps all of it. Linux 5.2 or newer, root.
 """
 
-import ctypes
 import mmap
 import os
 
+from katapy.linux.syscall import syscall
+
+_WHAT = "tmpfs"
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
@@ -22,18 +24,15 @@ _CMD_RECONFIGURE = 7
 _NOBODY_BY_PATH = 0o666
 """QEMU opens it anew by /proc/self/fd, under a user of its own; no path leads here."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
 
 class BoundedMemory:
     """Owns `fd`, the file of `size` bytes, and the file system. Raises OSError."""
 
     def __init__(self, size: int, bound: int) -> None:
-        context = _call(_SYS_FSOPEN, b"tmpfs", _CLOEXEC)
+        context = syscall(_WHAT, _SYS_FSOPEN, b"tmpfs", _CLOEXEC)
         try:
             _configure(context, _CMD_CREATE, bound)
-            self._mount = _call(_SYS_FSMOUNT, context, _CLOEXEC, 0)
+            self._mount = syscall(_WHAT, _SYS_FSMOUNT, context, _CLOEXEC, 0)
         finally:
             os.close(context)
         try:
@@ -46,7 +45,7 @@ class BoundedMemory:
 
     def bound(self, size: int) -> None:
         """At most `size` bytes from now on. Raises OSError (EINVAL) if more are in use."""
-        context = _call(_SYS_FSPICK, self._mount, b"", _CLOEXEC | _FSPICK_EMPTY_PATH)
+        context = syscall(_WHAT, _SYS_FSPICK, self._mount, b"", _CLOEXEC | _FSPICK_EMPTY_PATH)
         try:
             _configure(context, _CMD_RECONFIGURE, size)
         finally:
@@ -61,14 +60,5 @@ class BoundedMemory:
 
 def _configure(context: int, command: int, size: int) -> None:
     size = max(size, mmap.PAGESIZE)  # tmpfs(5): a size of 0 is no bound at all
-    _call(_SYS_FSCONFIG, context, _SET_STRING, b"size", b"%d" % size, 0)
-    _call(_SYS_FSCONFIG, context, command, None, None, 0)
-
-
-def _call(number: int, *arguments: int | bytes | None) -> int:
-    words = [ctypes.c_long(a) if isinstance(a, int) else ctypes.c_char_p(a) for a in arguments]
-    result = int(_libc.syscall(ctypes.c_long(number), *words))
-    if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno), "tmpfs")
-    return result
+    syscall(_WHAT, _SYS_FSCONFIG, context, _SET_STRING, b"size", b"%d" % size, 0)
+    syscall(_WHAT, _SYS_FSCONFIG, context, command, None, None, 0)

@@ -6,6 +6,7 @@ Dropping is one-way. Every failure is an OSError that names the call.
 import ctypes
 import errno
 import os
+import signal
 from collections.abc import Iterable
 
 NAMES = (
@@ -55,6 +56,7 @@ NAMES = (
 
 _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
+_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
@@ -74,6 +76,11 @@ def prctl(option: int, *arguments: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl {option} {padded[0]}: {os.strerror(number)}")
     return result
+
+
+def die_with_parent() -> None:
+    """SIGKILL for the caller when the thread that forked it ends. A change of credentials clears it. Raises OSError."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def mask(names: Iterable[str]) -> int:

@@ -5,9 +5,10 @@ nothing can be swapped in between. System calls by number: the C library of Debi
 equal on all architectures (Linux 5.12 or newer).
 """
 
-import ctypes
 import os
 import struct
+
+from katapy.linux.syscall import syscall
 
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
@@ -30,9 +31,6 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
 
 def open_without_links(path: str) -> int:
     """An O_PATH descriptor (the caller's) of `path`, in which no component may be a symlink. Raises OSError (ELOOP)."""
@@ -51,13 +49,13 @@ def open_in_root(root: int, path: str) -> int:
 
 def _open(folder: int, path: str, resolve: int) -> int:
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve)
-    return _call(path, _SYS_OPENAT2, folder, os.fsencode(path), how, len(how))
+    return syscall(path, _SYS_OPENAT2, folder, os.fsencode(path), how, len(how))
 
 
 def clone_tree(fd: int, recursive: bool) -> int:
     """A detached copy (a descriptor, the caller's) of the mount behind `fd`, or of those below too. Raises OSError."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
-    return _call(f"/proc/self/fd/{fd}", _SYS_OPEN_TREE, fd, b"", flags)
+    return syscall(f"/proc/self/fd/{fd}", _SYS_OPEN_TREE, fd, b"", flags)
 
 
 def set_attributes(tree: int, attributes: int, recursive: bool = True) -> None:
@@ -74,18 +72,9 @@ def map_ids(tree: int, user_namespace: int, recursive: bool) -> None:
 def _change(tree: int, attributes: int, recursive: bool, user_namespace: int = 0) -> None:
     change = struct.pack("=QQQQ", attributes, 0, 0, user_namespace)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
-    _call(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
+    syscall(f"/proc/self/fd/{tree}", _SYS_MOUNT_SETATTR, tree, b"", flags, change, len(change))
 
 
 def attach_tree(tree: int, target: str) -> None:
     """Mounts a detached tree on `target`. Raises OSError."""
-    _call(target, _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
-
-
-def _call(what: str, number: int, *arguments: int | bytes) -> int:
-    words = [ctypes.c_long(a) if isinstance(a, int) else ctypes.c_char_p(a) for a in arguments]
-    result = int(_libc.syscall(ctypes.c_long(number), *words))
-    if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno), what)
-    return result
+    syscall(target, _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)

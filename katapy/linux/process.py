@@ -17,7 +17,6 @@ from typing import NoReturn
 from katapy.errors import HostError, errno_text
 from katapy.linux import capabilities, namespaces
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_SET_NO_NEW_PRIVS = 38
 _SPARE = 512
@@ -118,7 +117,7 @@ def _child(
             step = "user and capabilities"
             _become(confinement)
         # Not sooner: the kernel clears it whenever credentials change. A parent that died before is not noticed by it.
-        capabilities.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        capabilities.die_with_parent()
         if os.getppid() != parent:
             os._exit(1)
         step = "exec"

@@ -13,12 +13,12 @@ from typing import NoReturn
 
 from katapy.linux import capabilities
 from katapy.linux.namespaces import CLONE_FLAGS
+from katapy.linux.proc import write_file
 
 IdRange = tuple[int, int, int]
 """First id inside, first id outside, how many."""
 
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}
-_PR_SET_PDEATHSIG = 1
 _python = ctypes.PyDLL(None, use_errno=True)
 """Unlike CDLL it keeps the interpreter's lock: the clone has no other thread that could give it back."""
 
@@ -28,7 +28,7 @@ def open_user_namespace(uids: Sequence[IdRange], gids: Sequence[IdRange]) -> int
     pid = _clone()
     try:
         for name, ranges in (("uid_map", uids), ("gid_map", gids)):
-            _write(f"/proc/{pid}/{name}", "".join(f"{inside} {outside} {n}\n" for inside, outside, n in ranges))
+            write_file(f"/proc/{pid}/{name}", "".join(f"{inside} {outside} {n}\n" for inside, outside, n in ranges))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -51,17 +51,8 @@ def _clone() -> int:
 def _wait_for_the_end() -> NoReturn:
     """Nothing of the parent's goes on in the clone, whatever happens."""
     try:
-        capabilities.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        capabilities.die_with_parent()
         while True:
             signal.pause()
     finally:
         os._exit(1)
-
-
-def _write(path: str, text: str) -> None:
-    """At once, as the kernel wants a map."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from katapy.errors import HostError, errno_text
 from katapy.linux import mount_tree
-from katapy.storage.path_below import path_below
+from katapy.storage.path_below import Inode, path_below
 from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, open_tree
 
 _FLAGS = os.ST_RDONLY | os.ST_NOEXEC
@@ -29,6 +29,11 @@ class _Identity(NamedTuple):
     flags: int
     recursive: bool
     id_map: IdMap | None
+
+    @property
+    def directory(self) -> Inode:
+        """What it is of, whatever its mount adds."""
+        return self.device, self.inode
 
 
 @dataclass(slots=True)
@@ -114,8 +119,8 @@ class Volumes:
         named = [(v, source.removeprefix(f"{v.source}/")) for v in writable if source.startswith(f"{v.source}/")]
         if named or not writable:
             return named
-        rest = path_below(source, {(v.identity.device, v.identity.inode) for v in writable})
-        return [(v, rest[1]) for v in writable if rest and rest[0] == (v.identity.device, v.identity.inode)]
+        found = path_below(source, {v.identity.directory for v in writable})
+        return [(v, found[1]) for v in writable if v.identity.directory == found[0]] if found else []
 
     def _find(self, identity: _Identity, readonly: ReadOnly) -> _Volume | None:
         """One with the same rights, else one with more of them. What is below a mount can only be kept by the host."""
