@@ -33,7 +33,7 @@ def plan_writes(resources: Mapping[str, Any], read: Read) -> list[Write]:
 def _memory(memory: Mapping[str, Any], read: Read) -> Iterator[Write]:
     limit, swap = _integer(memory, "memory", "limit"), _integer(memory, "memory", "swap")
     reservation = _integer(memory, "memory", "reservation")
-    _check_usage(memory, limit, read)
+    _check_usage(memory, {"memory+swap": swap, "memory": limit}, read)
     if swap or (limit == -1 and swap is None):
         yield "memory.swap.max", _swap(limit, swap, read)
     if limit:
@@ -42,9 +42,12 @@ def _memory(memory: Mapping[str, Any], read: Read) -> Iterator[Write]:
         yield "memory.low", _limit(reservation)
 
 
-def _check_usage(memory: Mapping[str, Any], limit: int | None, read: Read) -> None:
-    if memory.get("checkBeforeUpdate") and limit and 0 < limit < int(read("memory.current") or 0):
-        raise SpecError("memory limit is below the current usage", "$.memory.limit")
+def _check_usage(memory: Mapping[str, Any], limits: Mapping[str, int | None], read: Read) -> None:
+    """In runc's words."""
+    usage = int(read("memory.current") or 0) if memory.get("checkBeforeUpdate") else 0
+    for name, limit in limits.items():
+        if limit and 0 < limit <= usage:
+            raise SpecError(f"rejecting {name} limit {limit} <= usage {usage}", "$.memory")
 
 
 def _swap(limit: int | None, swap: int | None, read: Read) -> str:

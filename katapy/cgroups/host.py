@@ -56,6 +56,7 @@ class Cgroup:
             for hierarchy in self._hierarchies:
                 make_directory(hierarchy, self._path, self._owner)
             self._check_owner()  # another one may have come first
+            self._check_thawed()
         except OSError as e:
             self.remove()
             raise HostError(f"can't create cgroup {self._path}: {errno_text(e)}") from e
@@ -66,7 +67,13 @@ class Cgroup:
     def _check_owner(self) -> None:
         for path in self.paths():
             if (owner := owner_of(path)) not in ("", _PARENT, self._owner):
-                raise HostError(f"cgroup {path} is that of another container: {owner}")
+                raise HostError(f"container's cgroup is not empty: {path} is that of another container: {owner}")
+
+    def _check_thawed(self) -> None:
+        """All who join a frozen one stand still, and whoever waits for them waits for ever. Raises HostError."""
+        for path in self.paths():
+            if _frozen(path):
+                raise HostError(f"container's cgroup unexpectedly frozen: {path}")
 
     def let_go(self) -> None:
         """All who are to be in it have joined."""
@@ -158,6 +165,14 @@ def owner_of(path: str) -> str:
         return os.getxattr(path, _MADE).decode(errors="surrogateescape")
     except OSError:
         return ""
+
+
+def _frozen(path: str) -> bool:
+    """By itself or by a cgroup above it. False where the hierarchy freezes nobody."""
+    for name, words in (("freezer.state", ("FROZEN", "FREEZING")), ("cgroup.events", ("frozen 1",))):
+        with contextlib.suppress(FileNotFoundError):
+            return any(line in words for line in read_file(f"{path}/{name}").splitlines())
+    return False
 
 
 def _remove_tree(path: str, until: float) -> None:

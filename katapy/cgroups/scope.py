@@ -36,6 +36,7 @@ class Scope(Cgroup):
                     mark(f"{hierarchy.mountpoint}/{self._path}", self._owner)
                 else:
                     make_directory(hierarchy, self._path, self._owner)
+            self._check_thawed()
         except OSError as e:
             self.remove()
             raise HostError(f"can't create cgroup {self._path}: {errno_text(e)}") from e

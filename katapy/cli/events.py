@@ -4,6 +4,7 @@ from katapy import quickjson
 from katapy.cli.log import write_output
 from katapy.cli.parse import Args
 from katapy.cli.supervised import ask
+from katapy.cli.supervisor_process import check_not_frozen
 from katapy.control import client
 from katapy.errors import UsageError, WrongStatus
 from katapy.oci.sizes import parse_duration
@@ -23,6 +24,7 @@ def run(args: Args) -> int:
         answer = ask(args.root, state, "stats", {}, stopped)
         _print({"type": "stats", "id": args.id, "data": answer.get("stats")})
         return 0
+    check_not_frozen(state)
     if state.status == "stopped" or not _follow(args, state, max(1, round(interval))):
         raise WrongStatus(stopped)
     return 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _EXEC_S = 60.0
 """The guest may be slow (TCG) and busy; a process that is not started by then is not going to be."""
+_PAUSED_S = 86400.0
+"""As long as somebody may leave a container paused; as with runc, whoever says --ignore-paused waits for `resume`."""
 
 
 def run(args: Args) -> int:
@@ -30,6 +32,9 @@ def run(args: Args) -> int:
     if state.status == "stopped":
         raise WrongStatus("cannot exec in a stopped container")
     check_not_frozen(state)
+    if args.ignore_paused and state.status == "paused":
+        path = store.control_path(args.root, state.sandbox)
+        client.call(path, "resumed", {"id": state.id}, deadline_s=_PAUSED_S)
     request = _request(args)
     tty = bool((request.get("process") or request["flags"]).get("terminal" if "process" in request else "tty"))
     _check_terminal(args, tty)
@@ -64,7 +69,7 @@ def _raw_terminal() -> "contextlib.AbstractContextManager[None]":
 
 
 def _request(args: Args) -> "dict[str, Any]":
-    common = {"id": args.id, "cgroup": args.cgroup, "ignore_paused": args.ignore_paused, "timings": args.timings}
+    common = {"id": args.id, "cgroup": args.cgroup, "timings": args.timings}
     if args.process:
         from katapy.oci.validate import load_process
 

@@ -123,7 +123,7 @@ VERBS: dict[str, Verb] = {
             Flag("cap c", LIST, "add a capability"),
             _PRESERVE_FDS,
             Flag("cgroup", TEXT, "sub-cgroup of the container: PATH"),
-            Flag("ignore-paused", BOOL, "also in a paused container"),
+            Flag("ignore-paused", BOOL, "in a paused container: wait until it is resumed"),
             Flag("timings", BOOL, "print what took how long on standard error"),
             _PIDFD_SOCKET,
         ),

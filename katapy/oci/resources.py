@@ -48,16 +48,16 @@ class Pids(msgspec.Struct, frozen=True):
 
 
 class WeightDevice(msgspec.Struct, frozen=True, rename="camel"):
-    major: Int64 | None = None
-    minor: Int64 | None = None
+    major: Int64
+    minor: Int64
     weight: Uint16 | None = None
     leaf_weight: Uint16 | None = None
 
 
 class ThrottleDevice(msgspec.Struct, frozen=True):
-    major: Int64 | None = None
-    minor: Int64 | None = None
-    rate: Uint64 | None = None
+    major: Int64
+    minor: Int64
+    rate: Uint64
 
 
 class BlockIo(msgspec.Struct, frozen=True, rename="camel"):
@@ -73,8 +73,8 @@ class BlockIo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HugepageLimit(msgspec.Struct, frozen=True, rename="camel"):
-    page_size: str | None = None
-    limit: Uint64 | None = None
+    page_size: str
+    limit: Uint64
 
 
 class Priority(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ of the host, with one rule that allows everything. See `devices` in configs/kata
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,6 +18,14 @@ from katapy.sandbox.sources import Source, SourceKind
 
 _SYSFS = "/sys/dev/block"
 _NODE = -1
+PER_DEVICE = (
+    "weightDevice",
+    "throttleReadBpsDevice",
+    "throttleWriteBpsDevice",
+    "throttleReadIOPSDevice",
+    "throttleWriteIOPSDevice",
+)
+"""Members of linux.resources.blockIO that have limits for single devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +49,25 @@ def plan_blocks(
 ) -> tuple[BlockPlan, ...]:
     """Those of a validated spec. Numbers that no device of the host has stay what they are, nodes with nothing behind.
 
-    Raises Unsupported for a device that the spec names and the configuration keeps.
+    Raises Unsupported for a device that the spec names and the configuration keeps, and for limits of any other.
     """
     linux = spec.get("linux") or {}
-    rules = (linux.get("resources") or {}).get("devices") or []
+    resources = linux.get("resources") or {}
+    rules = resources.get("devices") or []
     nodes = {(d.get("major") or 0, d.get("minor") or 0) for d in linux.get("devices") or [] if d.get("type") == "b"}
-    return (*_nodes(sorted(nodes), rules, settings, sysfs), *_binds(sources, rules, settings, sysfs))
+    blocks = (*_nodes(sorted(nodes), rules, settings, sysfs), *_binds(sources, rules, settings, sysfs))
+    limits = resources.get("blockIO") or {}
+    for limited in (entry for name in PER_DEVICE for entry in limits.get(name) or []):
+        check_limited(limited["major"], limited["minor"], {(block.major, block.minor) for block in blocks})
+    return blocks
+
+
+def check_limited(major: int, minor: int, known: Collection[tuple[int, int]]) -> None:
+    """Raises Unsupported for a disk that the container hasn't got: its number means another one in the guest."""
+    if (major, minor) not in known:
+        raise Unsupported(
+            f"a blockIO limit of device {major}:{minor} is not supported: it is no block device of the container's"
+        )
 
 
 def _nodes(

@@ -148,6 +148,8 @@ class Container:
         self._agent = agent
         self._on_change = on_change
         self._started = False
+        self._not_paused = asyncio.Event()
+        self._not_paused.set()
         self.disks: Numbers = {}
         self.demand = plan.demand
         self.short_of_memory = False
@@ -191,6 +193,7 @@ class Container:
     async def pause(self) -> None:
         advance(self.id, self.status, Action.PAUSE)
         await self._agent.pause(self.id)
+        self._not_paused.clear()
         self._advance(Action.PAUSE)
 
     async def resume(self) -> None:
@@ -200,6 +203,11 @@ class Container:
         if not self._started:
             self.status = Status.CREATED
             self._on_change(self)
+        self._not_paused.set()
+
+    async def resumed(self) -> None:
+        """Waits until it is not paused: it may have ended."""
+        await self._not_paused.wait()
 
     async def kill(self, signum: int, everyone: bool) -> None:
         """A paused container is killed as runc does it: the signal waits, SIGKILL does not."""
@@ -245,7 +253,7 @@ class Container:
 
         Raises WrongStatus, SpecError, what the agent raises.
         """
-        advance(self.id, self.status, Action.EXEC_PAUSED if request.get("ignore_paused") else Action.EXEC)
+        advance(self.id, self.status, Action.EXEC)
         process = exec_process(self.plan.process, request)
         exec_id = f"exec{next(self._exec_numbers)}"
         first = pb.ExecRequest(
@@ -279,6 +287,7 @@ class Container:
         assert self.init is not None
         self.exit_status = await self.init.wait()
         self.status = advance(self.id, self.status, Action.EXIT)
+        self._not_paused.set()
 
     async def clear(self) -> None:
         """Takes what is left of a container that has ended out of the guest. Raises what the agent raises."""

@@ -5,21 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from katapy.oci import device_rules
-from katapy.sandbox.blocks import BlockPlan
+from katapy.sandbox.blocks import PER_DEVICE, BlockPlan, check_limited
 from katapy.sandbox.disks import Disks, GuestDisk, key_of
 
 Json = dict[str, Any]
 Number = tuple[int, int]
 Numbers = Mapping[Number, Number]
 """Major and minor, the host's -> the guest's."""
-
-_PER_DEVICE = (
-    "weightDevice",
-    "throttleReadBpsDevice",
-    "throttleWriteBpsDevice",
-    "throttleReadIOPSDevice",
-    "throttleWriteIOPSDevice",
-)
 
 
 def numbers_of(disks: Disks) -> dict[Number, Number]:
@@ -46,11 +38,14 @@ def place_disks(spec_json: bytes, blocks: Sequence[BlockPlan], disks: Disks) -> 
 
 
 def renumber(resources: Mapping[str, Any], numbers: Numbers) -> Json:
-    """linux.resources with the guest's numbers where a limit is that of a device; the argument stays as it is."""
+    """linux.resources with the guest's numbers where a limit is that of a device; the argument stays as it is.
+
+    Raises Unsupported for a device that is not in the guest.
+    """
     limits = resources.get("blockIO")
-    if not isinstance(limits, dict) or not numbers:
+    if not isinstance(limits, dict):
         return dict(resources)
-    changed = {name: [_limit(entry, numbers) for entry in limits.get(name) or []] for name in _PER_DEVICE}
+    changed = {name: [_limit(entry, numbers) for entry in limits.get(name) or []] for name in PER_DEVICE}
     return {**resources, "blockIO": {**limits, **{name: entries for name, entries in changed.items() if entries}}}
 
 
@@ -73,8 +68,8 @@ def _rules(rules: Sequence[Json], blocks: Sequence[BlockPlan], disks: Disks) -> 
     return [*kept, *added]
 
 
-def _limit(entry: object, numbers: Numbers) -> object:
-    if not isinstance(entry, dict):
-        return entry
-    number = numbers.get((entry.get("major") or 0, entry.get("minor") or 0))
-    return entry if number is None else {**entry, "major": number[0], "minor": number[1]}
+def _limit(entry: Json, numbers: Numbers) -> Json:
+    host = entry["major"], entry["minor"]
+    check_limited(*host, numbers)
+    major, minor = numbers[host]
+    return {**entry, "major": major, "minor": minor}

@@ -22,7 +22,6 @@ class Action(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     EXEC = "exec"
-    EXEC_PAUSED = "exec in a paused container"
     KILL = "kill"
     UPDATE = "update"
     STATS = "stats"
@@ -38,7 +37,7 @@ TRANSITIONS: dict[tuple[Status, Action], Status] = {
     (S.CREATED, A.PAUSE): S.PAUSED,
     (S.PAUSED, A.RESUME): S.RUNNING,
     **{(s, a): s for s in (S.CREATED, S.RUNNING) for a in (A.EXEC,)},
-    **{(s, a): s for s in (S.CREATED, S.RUNNING, S.PAUSED) for a in (A.EXEC_PAUSED, A.KILL, A.UPDATE, A.STATS, A.PS)},
+    **{(s, a): s for s in (S.CREATED, S.RUNNING, S.PAUSED) for a in (A.KILL, A.UPDATE, A.STATS, A.PS)},
     **{(s, A.EXIT): S.STOPPED for s in Status if s is not S.STOPPED},
 }
 
@@ -52,7 +51,6 @@ _MESSAGES: dict[Action, dict[Status, str]] = {
         S.STOPPED: "cannot exec in a stopped container",
         S.PAUSED: "cannot exec in a paused container (use --ignore-paused to override)",
     },
-    A.EXEC_PAUSED: {S.STOPPED: "cannot exec in a stopped container"},
     A.PAUSE: {S.PAUSED: "container not running", S.STOPPED: "container not running"},
     A.RESUME: dict.fromkeys((S.CREATED, S.RUNNING, S.STOPPED), "container not paused"),
     A.KILL: {S.STOPPED: "container not running"},

@@ -60,7 +60,8 @@ class Handlers:
             self.delete,
         )
         table = {handler.__name__: Operation(handler) for handler in plain}
-        return {**table, "events": Operation(self.events)}
+        waiting = Operation(self.resumed, cancel_on_disconnect=True)
+        return {**table, "events": Operation(self.events), "resumed": waiting}
 
     async def create(self, plan: ContainerPlan, fields: Fields, descriptors: Descriptors) -> Fields:
         container = await self._sandbox.create(plan, _attachment(fields, descriptors), descriptors.rest(_TREES))
@@ -89,6 +90,11 @@ class Handlers:
 
     async def resume(self, fields: Fields, _: Descriptors) -> Fields:
         await self._sandbox.call(self._sandbox.container(_text(fields, "id")).resume())
+        return {}
+
+    async def resumed(self, fields: Fields, _: Descriptors) -> Fields:
+        """Answers when the container is not paused."""
+        await self._sandbox.call(self._sandbox.container(_text(fields, "id")).resumed())
         return {}
 
     async def update(self, fields: Fields, _: Descriptors) -> Fields:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
-    sys.path[0:1] = [str(TESTS)]
+    sys.path[0:1] = [str(TESTS), str(TESTS.parent)]
 
 import yaml  # noqa: E402
 from conformance import crun_tests, runc_bats, runtime_tools, tap  # noqa: E402
@@ -25,6 +25,7 @@ from conformance.suite import Suite  # noqa: E402
 SUITES = {
     "runtime-tools": runtime_tools.RUNTIME_TOOLS,
     "runc": runc_bats.RUNC,
+    "runc-guest": runc_bats.RUNC_GUEST,
     "crun": crun_tests.CRUN,
 }
 LAUNCHER = Path(sys.executable).with_name("katapy")

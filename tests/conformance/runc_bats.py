@@ -8,26 +8,22 @@ import tempfile
 from pathlib import Path
 
 from conformance.suite import Suite, go
+from framework.settings import write_settings
 
 MODULE = "github.com/opencontainers/runc"
 VERSION = "1.3.6"
 SUM = "h1:SLGIymCtsk80iNPWgbc8dtjI30r+5mTVV+4dN8/17Sk="
 PROGRAMS = ("recvtty", "pidfd-kill", "fs-idmap", "remap-rootfs")
-"""Not the seccomp agent and systemd's helper: what they serve, katapy refuses."""
-NOT_RUN = frozenset(
-    {
-        *("checkpoint", "seccomp-notify", "seccomp-notify-compat"),  # refused: CRIU, a notify descriptor
-        *("mounts_sshfs", "selinux"),  # not there
-        *("cgroups", "cgroup_delegation", "update"),  # look into the host's cgroup files; limits are the guest's
-    }
-)
+"""Not the seccomp agent, which needs cgo and what katapy refuses, nor the helper for a host that systemd runs."""
+OF_CGROUPS = ("cgroup_delegation", "cgroups", "update")
+GUEST_HELPERS = Path(__file__).resolve().parent / "runc_guest/helpers.bash"
 DEBIAN = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main"
 BUSYBOX = "/usr/bin/busybox"
 
 
 def _programs(folder: Path) -> list[str]:
     files = (folder / "source/tests/integration").glob("*.bats")
-    return sorted(name for name in (file.stem for file in files) if name not in NOT_RUN)
+    return sorted(file.stem for file in files)
 
 
 def _command(folder: Path, program: str) -> list[str]:
@@ -83,6 +79,25 @@ def _busybox_root(root: Path) -> None:
     )
 
 
+def _prepare_guest(folder: Path) -> None:
+    """Tests load the `helpers` beside them."""
+    of_runc = folder.with_name("runc")
+    of_runc.mkdir(exist_ok=True)
+    _prepare(of_runc)
+    shutil.copy(GUEST_HELPERS, folder)
+    for name in OF_CGROUPS:
+        shutil.copy(of_runc / f"source/tests/integration/{name}.bats", folder)
+
+
+def _guest_environment(folder: Path, runtime: Path) -> dict[str, str]:
+    """Two processors, as the tests of cpusets want."""
+    return {
+        "RUNC": str(runtime),
+        "RUNC_HELPERS": str(folder.with_name("runc") / "source/tests/integration/helpers.bash"),
+        "KATAPY_CONFIG": str(write_settings(folder / "katapy.yaml", hypervisor={"vcpus": 2})),
+    }
+
+
 RUNC = Suite(
     prepare=_prepare,
     programs=_programs,
@@ -90,3 +105,11 @@ RUNC = Suite(
     environment=lambda _folder, runtime: {"RUNC": str(runtime)},
     status_tells=False,
 )
+RUNC_GUEST = Suite(
+    prepare=_prepare_guest,
+    programs=lambda _folder: list(OF_CGROUPS),
+    command=lambda folder, program: ["bats", "--tap", str(folder / f"{program}.bats")],
+    environment=_guest_environment,
+    status_tells=False,
+)
+"""Those of runc's tests that read cgroup files, in the container: there the limits are set."""

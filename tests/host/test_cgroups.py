@@ -12,6 +12,7 @@ from framework.processes import find, sleeper
 
 from katapy.cgroups import Cgroup, open_cgroup, shortage
 from katapy.errors import HostError
+from katapy.linux.proc import write_file
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 PARENT = f"katapy-test-{os.getpid()}"
@@ -124,6 +125,25 @@ def test_one_with_processes_in_it_is_refused(cgroup: Cgroup) -> None:
     inner.kill()
     os.waitpid(pid, 0)
     inner.remove()
+
+
+def test_a_frozen_one_is_refused_whoever_froze_it_or_one_above() -> None:
+    """Or `create` waits for ever for a machine that stands still."""
+    above, cgroup = open_cgroup(PARENT, "c1"), open_cgroup(f"{PARENT}/c1", "c1")
+    above.create()
+    freezers = [path for path in above.paths() if (Path(path) / "freezer.state").exists()]
+    files = [f"{p}/freezer.state" for p in freezers] or [f"{p}/cgroup.freeze" for p in above.paths()]
+    frozen, thawed = ("FROZEN", "THAWED") if freezers else ("1", "0")
+    try:
+        write_file(files[0], frozen)
+        with pytest.raises(HostError, match="container's cgroup unexpectedly frozen"):
+            cgroup.create()
+        assert not any(Path(path).exists() for path in cgroup.paths())
+        write_file(files[0], thawed)
+        cgroup.create()
+        cgroup.remove()
+    finally:
+        above.remove()
 
 
 def _read(cgroup: Cgroup, *names: str) -> list[str]:

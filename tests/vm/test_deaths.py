@@ -15,6 +15,11 @@ BundleMaker = Callable[..., Bundle]
 NOTICED_S = 60.0  # two seconds on a machine with nothing else to do: a deadline here, no measurement
 NEVER_A_HANG_S = 60.0
 KILLED = 137
+ASKED_OF_IT = [
+    *(("kill", "TERM"), ("exec", "true"), ("pause",), ("ps",), ("events", "--stats"), ("events",)),
+    ("update", "--pids-limit", "5"),
+]
+"""What its supervisor must answer for a running container."""
 
 
 def _gone(pid: int) -> Callable[[], bool]:
@@ -68,9 +73,11 @@ def test_frozen_it_is_told_at_once_and_can_be_deleted(runtime: Runtime, bundle: 
     container = runtime.start(bundle())
     frozen = owner_of(container, who)
     os.kill(frozen, signal.SIGSTOP)
-    for verb in (("state",), ("kill", "TERM"), ("exec", "true"), ("pause",), ("ps",)):
+    for verb in ASKED_OF_IT:
         result = container(*verb, timeout=NEVER_A_HANG_S)
-        assert verb == ("state",) or (result.status != 0 and "frozen" in result.err), result
+        assert (result.status != 0, "frozen" in result.err) == (True, True), result
+    assert runtime("list", "--quiet", timeout=NEVER_A_HANG_S).ok().out == f"{container.id}\n"
+    container("state", timeout=NEVER_A_HANG_S).ok()
     container.delete("--force")
     assert not processes.alive(frozen)
 

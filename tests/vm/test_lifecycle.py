@@ -58,6 +58,7 @@ WRONG = [
     ("stopped", ("pause",), "container not running"),
     ("stopped", ("resume",), "container not paused"),
     ("stopped", ("exec", "true"), "cannot exec in a stopped container"),
+    ("stopped", ("update", "--pids-limit", "5"), "container not running"),
     ("stopped", ("events",), "container with id {id} is not running"),
 ]
 

@@ -65,8 +65,14 @@ def test_paused_it_stands_still_and_goes_on(running: Container, tmp_path: Path) 
     half_a_second_later = time.monotonic() + 0.5
     wait_for("time to pass", lambda: time.monotonic() > half_a_second_later)
     assert counter.read_text() == seen
+    patient = ("exec", "--ignore-paused", running.id, "cat", "/tmp/counter")
+    waiting = running.runtime.popen(*patient, stdout=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.5)
     running("resume").ok()
     assert running.status == "running"
+    out, _ = waiting.communicate(timeout=30)
+    assert (waiting.returncode, int(out) >= int(seen)) == (0, True)
     wait_for("it counts again", lambda: counter.read_text() not in ("", seen))
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 

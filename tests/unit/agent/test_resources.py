@@ -1,5 +1,6 @@
 """linux.resources as cgroup writes."""
 
+import re
 from typing import Any
 
 import pytest
@@ -58,7 +59,8 @@ def test_writes(resources: dict[str, Any], files: dict[str, str], writes: list[t
         ({"memory": [1]}, "memory"),
         ({"memory": {"swap": 5}}, "memory.swap"),
         ({"memory": {"limit": 10, "swap": 5}}, "memory.swap"),
-        ({"memory": {"limit": 10, "checkBeforeUpdate": True}}, "memory.limit"),
+        ({"memory": {"limit": 10, "checkBeforeUpdate": True}}, "rejecting memory limit 10 <= usage 11 - at `$.memory"),
+        ({"memory": {"swap": 9, "checkBeforeUpdate": True}}, r"limit 9 <= usage 11 - at `$.memory"),
         ({"blockIO": {"throttleReadBpsDevice": [{"rate": 5}]}}, "blockIO"),
         ({"blockIO": {"weightDevice": [5]}}, "weightDevice"),
         ({"hugepageLimits": {"a": 1}}, "hugepageLimits"),
@@ -72,7 +74,7 @@ def test_writes(resources: dict[str, Any], files: dict[str, str], writes: list[t
 )
 def test_what_is_malformed_is_named(resources: dict[str, Any], path: str) -> None:
     files = {"memory.current": "11"}
-    with pytest.raises(SpecError, match=path.replace(".", r"\.")):
+    with pytest.raises(SpecError, match=re.escape(path)):
         plan_writes(resources, lambda name: files.get(name, ""))
 
 

@@ -19,7 +19,7 @@ def test_ids(good: str) -> None:
     assert check_id(good) == good
 
 
-@pytest.mark.parametrize("bad", [".", "..", "-", "-x", "a b", "a/b", "a:b", "ä", "a\n", "x" * 1025])
+@pytest.mark.parametrize("bad", [".", "..", "-", "-x", "a b", "a/b", "a:b", "ä", "a\n", "a\0b", "x" * 1025])
 def test_bad_ids(bad: str) -> None:
     with pytest.raises(UsageError, match=r"^invalid container ID format$"):
         check_id(bad)

@@ -79,7 +79,7 @@ def test_a_bind_of_a_device_takes_a_rule(sysfs: str) -> None:
 def test_the_document_has_the_guests_numbers(sysfs: str) -> None:
     limit = {"major": 7, "minor": 0, "rate": 1000}
     document = spec(DENY, rule("rw"), mounts=[MOUNT])
-    document["linux"]["resources"]["blockIO"] = {"weight": 10, "throttleReadBpsDevice": [limit, {**limit, "minor": 9}]}
+    document["linux"]["resources"]["blockIO"] = {"weight": 10, "throttleReadBpsDevice": [limit]}
     blocks = planned(sysfs, document, sources={0: DISK})
     disks = {key_of(block): GuestDisk("vdb", 254, 16) for block in blocks}
     placed = json.loads(place_disks(json.dumps(document).encode(), blocks, disks))
@@ -87,8 +87,19 @@ def test_the_document_has_the_guests_numbers(sysfs: str) -> None:
     own = {"allow": True, "type": "b", "major": 254, "minor": 16, "access": "rw"}
     assert placed["linux"]["resources"]["devices"] == [DENY, own]
     limits = placed["linux"]["resources"]["blockIO"]
-    assert limits["throttleReadBpsDevice"] == [{**limit, "major": 254, "minor": 16}, {**limit, "minor": 9}]
+    assert limits["throttleReadBpsDevice"] == [{**limit, "major": 254, "minor": 16}]
     assert placed["mounts"][0]["source"] == "/dev/vdb"
+
+
+def test_a_limit_of_what_the_container_has_not_got_is_refused(sysfs: str) -> None:
+    """Its number may be that of another disk in the guest, such as the one the guest's own files are on."""
+    document = spec(DENY, rule("rw"))
+    limits = {"throttleWriteIOPSDevice": [{"major": 254, "minor": 0, "rate": 1}]}
+    document["linux"]["resources"]["blockIO"] = limits
+    with pytest.raises(Unsupported, match="limit of device 254:0 is not supported"):
+        planned(sysfs, document)
+    with pytest.raises(Unsupported, match="limit of device 254:0 is not supported"):
+        renumber({"blockIO": limits}, {(7, 0): (254, 0)})
 
 
 def test_a_document_without_disks_stays_as_it_is() -> None:
