@@ -109,14 +109,20 @@ def _linux(linux: Json, container_id: str, joined: Mapping[str, str] | None) -> 
     guest = {k: v for k, v in linux.items() if k not in ("mountLabel", "intelRdt")}
     if linux.get("intelRdt"):
         raise Unsupported("linux.intelRdt is not supported: a guest has no resctrl")
-    if (linux.get("seccomp") or {}).get("listenerPath"):
-        raise Unsupported("linux.seccomp.listenerPath is not supported: a notify descriptor can't leave the guest")
     if linux.get("seccomp"):
-        guest["seccomp"] = answer_newer(linux["seccomp"])
+        guest["seccomp"] = answer_newer(_without_listener(linux["seccomp"]))
     guest["cgroupsPath"] = f"{names.GUEST_CGROUP_ROOT}/{container_id}"
     namespaces = [_namespace(n, joined) for n in linux.get("namespaces") or []]
     guest["namespaces"] = namespaces if _CGROUP in namespaces else [*namespaces, _CGROUP]
     return guest
+
+
+def _without_listener(seccomp: Json) -> Json:
+    """Who listens has nothing to do where no action notifies; runc ignores it too."""
+    actions = {seccomp.get("defaultAction"), *(call.get("action") for call in seccomp.get("syscalls") or [])}
+    if "SCMP_ACT_NOTIFY" in actions:
+        raise Unsupported("the seccomp action SCMP_ACT_NOTIFY is not supported: its descriptor can't leave the guest")
+    return {k: v for k, v in seccomp.items() if k not in ("listenerPath", "listenerMetadata")}
 
 
 def _namespace(namespace: Json, joined: Mapping[str, str] | None) -> Json:

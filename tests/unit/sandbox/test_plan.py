@@ -128,13 +128,19 @@ def test_fields_that_katapy_does_not_know_are_kept() -> None:
     assert seen["process"]["novelty"] == [1]
 
 
+def test_a_seccomp_listener_that_nothing_notifies_is_left_out() -> None:
+    document = spec(seccomp={"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s", "listenerMetadata": "m"})
+    assert guest(document)["linux"]["seccomp"] == {"defaultAction": "SCMP_ACT_ALLOW"}
+
+
 @pytest.mark.parametrize(
     "linux, words",
     [
         ({"namespaces": [{"type": "network"}, {"type": "pid", "path": "/proc/1/ns/pid"}]}, "joining the pid namespace"),
         ({"namespaces": [{"type": "network"}, {"type": "user", "path": "/x"}]}, "joining the user namespace"),
         ({"intelRdt": {"closID": "x"}}, "intelRdt"),
-        ({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s"}}, "listenerPath"),
+        ({"seccomp": {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/s"}}, "SCMP_ACT_NOTIFY"),
+        ({"seccomp": {"syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}}, "SCMP_ACT_NOTIFY"),
     ],
 )
 def test_what_a_guest_cannot_do_is_refused(linux: dict[str, Any], words: str) -> None:
