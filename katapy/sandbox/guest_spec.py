@@ -5,6 +5,7 @@ What changes, and why:
   in by the supervisor, which knows what is shared already (`place_binds`);
 - a bind on /dev/shm of a host tmpfs, or of an emptyDir in memory, becomes one of a tmpfs of that size in the guest,
   which the pod's containers share: memory can't be shared with the host;
+- a bind mount has the flags of the host's mount as options, where the kernel would have kept them;
 - mapped ids of a bind mount go: the host has mapped them;
 - a namespace of another container of the pod becomes the agent's handle of it; other paths go: a host's namespace means
   nothing in the guest, what they stand for is arranged by the sandbox;
@@ -35,6 +36,11 @@ _KEPT_HOOKS = ("startContainer",)
 _FOREIGN_NAMESPACES = {"pid", "mount", "user", "time", "cgroup"}
 """Joining one of another container's: impossible across virtual machines."""
 _CGROUP = {"type": "cgroup"}
+_NO_FLAGS = frozenset({"bind", "rbind", *id_maps.OPTIONS}).union(
+    prefix + kind for prefix in ("", "r") for kind in ("private", "shared", "slave", "unbindable")
+)
+"""Options of a bind that say nothing about the flags of its mount."""
+_CLEARED_BY = {"ro": "rw", "nosuid": "suid", "nodev": "dev", "noexec": "exec"}
 _BOOT_ID = {
     "destination": "/proc/sys/kernel/random/boot_id",
     "type": "bind",
@@ -47,16 +53,25 @@ def guest_container_dir(container_id: str) -> str:
     return f"{names.GUEST_SHARED}/{container_id}"
 
 
-def guest_spec(spec: Json, container_id: str, binds: dict[int, str], joined: Mapping[str, str] | None) -> Json:
+def guest_spec(
+    spec: Json,
+    container_id: str,
+    binds: Mapping[int, str],
+    joined: Mapping[str, str] | None,
+    inherited: Mapping[int, tuple[str, ...]],
+) -> Json:
     """The document for crun. `binds`: index in spec.mounts -> guest path; `joined`: kind of namespace -> container of
-    the pod whose it is, None for a machine's first container.
+    the pod whose it is, None for a machine's first container; `inherited`: index -> flags of the mount on the host.
 
     Raises Unsupported for what can't be done in a guest.
     """
     guest = dict(spec)
     guest["root"] = {**spec["root"], "path": f"{guest_container_dir(container_id)}/rootfs"}
     userns = any(n["type"] == "user" for n in (spec.get("linux") or {}).get("namespaces") or [])
-    mounts = [_mount(m, binds.get(i), userns) for i, m in enumerate(spec.get("mounts") or [])]
+    mounts = [
+        _mount(_inheriting(m, inherited.get(i, ()), userns), binds.get(i), userns)
+        for i, m in enumerate(spec.get("mounts") or [])
+    ]
     has_proc = any(m.get("type") == "proc" and m.get("destination") == "/proc" for m in mounts)
     guest["mounts"] = [*mounts, _BOOT_ID] if has_proc else mounts
     if spec.get("process"):
@@ -87,6 +102,16 @@ def process_for_guest(process: Json) -> Json:
     if homes and homes[-1] == "HOME=":
         guest["env"] = [entry for entry in process["env"] if entry not in homes]
     return guest
+
+
+def _inheriting(mount: Json, inherited: tuple[str, ...], userns: bool) -> Json:
+    """A bind keeps the flags of the mount that its source is on, if its options name none; in a user namespace those
+    that its options do not clear: there the kernel locks them. The guest's kernel knows nothing of that mount."""
+    options = mount.get("options") or []
+    if not inherited or not (userns or _NO_FLAGS.issuperset(options)):
+        return mount
+    kept = [flag for flag in inherited if not {flag, _CLEARED_BY[flag]}.intersection(options)]
+    return {**mount, "options": [*options, *kept]}
 
 
 def _mount(mount: Json, bind: str | None, userns: bool) -> Json:

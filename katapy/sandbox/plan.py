@@ -138,7 +138,8 @@ def plan_container(
     guest_paths |= {i: s.path for i, s in sources.items() if s.kind is SourceKind.DEVICE}
     memory = {i: s.memory for i, s in sources.items() if s.memory is not None}
     guest_paths |= {i: f"{names.GUEST_TMPFS}/{m.name}" for i, m in memory.items()}
-    document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, joined)
+    inherited = {i: s.flags for i, s in shared.items()}
+    document = guest_spec.guest_spec(dict(spec), container_id, guest_paths, joined, inherited)
     if guest_writes:
         document["root"]["path"] = names.guest_writable_root(container_id)
     spec_json = json.dumps(document, separators=(",", ":")).encode()

@@ -24,6 +24,8 @@ _GUEST_DEVICES = {
 }
 """Devices without state: the guest's own serves as well as the host's (`-v /dev/null:/etc/x` hides a file)."""
 
+_MOUNT_FLAGS = {"ro": os.ST_RDONLY, "nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
+
 _LEAST_HUGE = 64 * 1024
 """Bytes: of hugetlbfs, the size of a block is that of a page."""
 
@@ -55,13 +57,15 @@ class Memory:
 class Source:
     """`path` is absolute, on the host, or in the guest for kind DEVICE.
 
-    `memory`: what the tmpfs behind it is like, for kind MEMORY. `device`: its number, for kind BLOCK.
+    `memory`: what the tmpfs behind it is like, for kind MEMORY. `device`: its number, for kind BLOCK. `flags`: of the
+    mount that it is on, as options (_MOUNT_FLAGS), for kinds DIRECTORY and FILE.
     """
 
     kind: SourceKind
     path: str
     memory: Memory | None = None
     device: int = 0
+    flags: tuple[str, ...] = ()
 
 
 def is_bind(mount: Mapping[str, Any]) -> bool:
@@ -107,14 +111,19 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
             return Source(SourceKind.MEMORY, path, _memory(path, status, kept=not shm))
         if status.st_blksize >= _LEAST_HUGE and _is_on(path, {"hugetlbfs"}):
             raise Unsupported(f"bind mount of {path} is not supported: huge pages of the host can't be a guest's")
-        return Source(SourceKind.DIRECTORY, path)
+        return Source(SourceKind.DIRECTORY, path, flags=_flags(path))
     if stat.S_ISREG(mode):
-        return Source(SourceKind.FILE, path)
+        return Source(SourceKind.FILE, path, flags=_flags(path))
     if stat.S_ISCHR(mode) and status.st_rdev in _GUEST_DEVICES:
         return Source(SourceKind.DEVICE, _GUEST_DEVICES[status.st_rdev])
     if stat.S_ISBLK(mode):
         return Source(SourceKind.BLOCK, path, device=status.st_rdev)
     raise Unsupported(f"bind mount of {path} is not supported: only files and directories can be shared with a guest")
+
+
+def _flags(path: str) -> tuple[str, ...]:
+    flags = os.statvfs(path).f_flag
+    return tuple(option for option, flag in _MOUNT_FLAGS.items() if flags & flag)
 
 
 def _memory(path: str, status: os.stat_result, kept: bool) -> Memory:

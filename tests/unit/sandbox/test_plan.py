@@ -62,6 +62,25 @@ def test_the_guest_sees_its_own_paths_only() -> None:
     assert "/srv/secret" not in json.dumps(seen)
 
 
+@pytest.mark.parametrize(
+    "options, kinds, expected",
+    [
+        (["rbind", "rprivate"], (), ["rbind", "rprivate", "ro", "noexec"]),
+        (["bind", "nosuid"], (), ["bind", "nosuid"]),
+        (["bind", "ro"], ("user",), ["bind", "ro", "noexec"]),
+        (["bind", "rw"], ("user",), ["bind", "rw", "noexec"]),
+    ],
+)
+def test_a_bind_keeps_the_flags_of_the_hosts_mount_as_with_runc(
+    options: list[str], kinds: tuple[str, ...], expected: list[str]
+) -> None:
+    document = spec()
+    document["mounts"] = [{"destination": "/a", "type": "bind", "source": "/a", "options": options}]
+    document["linux"]["namespaces"] += [{"type": kind} for kind in kinds]
+    seen = guest(document, {0: Source(SourceKind.DIRECTORY, "/a", flags=("ro", "noexec"))})
+    assert seen["mounts"][0]["options"] == expected
+
+
 def test_binds_carry_what_the_host_enforces() -> None:
     document = spec()
     document["mounts"] = [
