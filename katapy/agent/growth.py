@@ -13,11 +13,6 @@ from katapy.errors import HostError, Timeout
 DEADLINE_S = 20.0
 _CPUS = "/sys/devices/system/cpu"
 _BUSYBOX = "/usr/bin/busybox"
-_POLICY = (
-    ("/sys/devices/system/memory/auto_online_blocks", "online"),
-    ("/sys/module/memory_hotplug/parameters/online_policy", "auto-movable"),
-)
-"""New memory is used at once, most of it for what can be moved out again."""
 
 
 class Growth:
@@ -25,31 +20,22 @@ class Growth:
 
     def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
-        self._first = 0
+        self._first = memory_bytes()
+        """Before any comes: in a clone, whose driver is loaded, the kernel takes it before we are asked."""
 
     async def wait(self, cpus: int, more_bytes: int) -> None:
         """Returns when that many processors run and there is that much more memory than at first.
 
         Raises Timeout, HostError.
         """
-        if more_bytes and not self._first:
-            self._first = memory_bytes()
-            await self._prepare()
+        if more_bytes and "virtio_mem" not in modules.loaded():
+            await modules.load(self._reaper, "virtio_mem")
         await _plugged(lambda: len(processors()) >= cpus, f"{cpus} processors")
         for path in sleeping(processors()):
             await self._start(path)
         if more_bytes:
             wanted = self._first + more_bytes
             await _plugged(lambda: memory_bytes() >= wanted, f"{wanted >> 20} MiB of memory")
-
-    async def _prepare(self) -> None:
-        try:
-            for path, value in _POLICY:
-                with open(path, "w", encoding="ascii") as file:
-                    file.write(value)
-        except OSError as error:
-            raise HostError(f"this kernel takes no memory while it runs: {error}") from error
-        await modules.load(self._reaper, "virtio_mem")
 
     async def _start(self, path: str) -> None:
         """By a process of its own: the kernel makes it wait until no memory is coming or going."""

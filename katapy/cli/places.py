@@ -74,7 +74,9 @@ def choose(root: str, container_id: str, bundle: Bundle, conf: config.Config, or
     for kind, path in container.namespaces:
         if kind == "network" and path:
             netns.check(path)
-    sandbox_plan = plan.plan_sandbox(container, sizing, facts.host_facts(conf), conf.hypervisor)
+    host = facts.host_facts(conf)
+    cloned = not template.reason_against(conf, host)
+    sandbox_plan = plan.plan_sandbox(container, sizing, host, conf.hypervisor, cloned)
     return Alone(root, sandbox_plan, conf, origin)
 
 

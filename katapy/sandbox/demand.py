@@ -73,9 +73,8 @@ def wanted_size(least: Size, reserve_mib: int, demands: Collection[Demand]) -> S
     return Size(vcpus, max([least.memory_mib, memory, *(d.least_memory_mib for d in demands)]))
 
 
-def grown_size(boot: Size, most: Size, reserve_mib: int, demands: Collection[Demand]) -> Size:
-    """Of a machine that was booted with `boot` and can grow to `most`."""
-    wanted = wanted_size(boot, reserve_mib, demands)
+def grown_size(boot: Size, most: Size, wanted: Size) -> Size:
+    """Of a machine that was booted with `boot`, no larger than `wanted`, and can grow to `most`."""
     steps = math.ceil((wanted.memory_mib - boot.memory_mib) / STEP_MIB)
     return Size(min(wanted.vcpus, most.vcpus), min(boot.memory_mib + steps * STEP_MIB, most.memory_mib))
 

@@ -29,6 +29,9 @@ _CPU_HOTPLUG = ("x86_64",)
 """QEMU's machine `virt` of aarch64 has none."""
 _MOST_VCPUS = 16
 """Unless configured: the guest's kernel keeps a quarter of a MiB for each processor that may come."""
+_MOST_GROWTH = 8
+"""Times the size of a template that its clones grow to: the guest's kernel keeps 16 MiB for each GiB, of what it
+started with, and Resize is not to take longer than a boot."""
 _MAX_SPEC = names.MAX_MESSAGE - 64 * 1024
 """Bytes; in one message to the agent, with little beside it."""
 _NOT_YET = ""
@@ -107,10 +110,12 @@ class MachinePlan:
 class SandboxPlan(MachinePlan):
     """One pod: its machine, how far it may grow, and its first container.
 
-    reserve_mib: of the machine's memory, what is not its containers'.
+    least: what the pod is to have, whatever its containers' limits say; reserve_mib: of the machine's memory, what is
+    not its containers'.
     """
 
     container: ContainerPlan
+    least: Size
     most: Size
     reserve_mib: int
 
@@ -168,19 +173,27 @@ def plan_container(
     )
 
 
-def plan_sandbox(container: ContainerPlan, sizing: Size, facts: HostFacts, hypervisor: Hypervisor) -> SandboxPlan:
-    """The machine that starts for a container. Raises Unsupported, SpecError."""
+def plan_sandbox(
+    container: ContainerPlan, sizing: Size, facts: HostFacts, hypervisor: Hypervisor, cloned: bool = False
+) -> SandboxPlan:
+    """The machine that starts for a container. `cloned`: it starts as small as a template, and grows before its
+    container is created; else it boots in its size. Raises Unsupported, SpecError.
+    """
     kinds = {kind for kind, _ in container.namespaces}
     if "network" not in kinds:
         raise Unsupported(
             "host networking is not supported: a virtual machine has a network stack of its own; "
             "add a network namespace to the spec"
         )
-    boot = _boot_size(container, sizing, facts, hypervisor)
+    least = _pod_size(container, sizing, facts, hypervisor)
+    boot = _capped(wanted_size(least, sizing.memory_mib // 2, [container.demand]), sizing, facts, hypervisor)
+    if cloned:
+        boot = _template_size(boot, facts, hypervisor)
     return SandboxPlan(
         id=container.id,
         vcpus=boot.vcpus,
         memory_mib=boot.memory_mib,
+        least=least,
         most=most_size(boot, hypervisor, facts),
         reserve_mib=sizing.memory_mib // 2,
         facts=facts,
@@ -188,19 +201,34 @@ def plan_sandbox(container: ContainerPlan, sizing: Size, facts: HostFacts, hyper
     )
 
 
-def _boot_size(container: ContainerPlan, sizing: Size, facts: HostFacts, hypervisor: Hypervisor) -> Size:
-    """Enough for the limits of the container or of the pod, at most what the host has and the configuration allows.
+def _pod_size(container: ContainerPlan, sizing: Size, facts: HostFacts, hypervisor: Hypervisor) -> Size:
+    """What configuration and annotations ask for.
 
     A pod without a quota may use what is free: its shares say how much it counts on.
     """
     pod = granted(container.annotations)
     shares = 0 if pod.get("cpu", {}).get("quota") else pod.get("cpu", {}).get("shares", 0)
     least = Size(max(1, sizing.vcpus, math.ceil(shares / 1024)), sizing.memory_mib)
-    sizes = [wanted_size(least, least.memory_mib // 2, [d]) for d in (container.demand, demand_of(pod))]
-    vcpus = max(size.vcpus for size in sizes)
-    memory = sizes[1].memory_mib if pod.get("memory") else sizes[0].memory_mib
+    return _capped(wanted_size(least, least.memory_mib // 2, [demand_of(pod)]), sizing, facts, hypervisor)
+
+
+def _capped(wanted: Size, sizing: Size, facts: HostFacts, hypervisor: Hypervisor) -> Size:
+    """At most what the host has and the configuration allows, and never below `sizing`."""
     most_vcpus, most_memory = hypervisor.max_vcpus or facts.cpus, hypervisor.max_memory_mib or facts.memory_mib
-    return Size(min(vcpus, max(most_vcpus, sizing.vcpus)), min(memory, max(most_memory, sizing.memory_mib)))
+    return Size(
+        min(wanted.vcpus, max(most_vcpus, sizing.vcpus)), min(wanted.memory_mib, max(most_memory, sizing.memory_mib))
+    )
+
+
+def _template_size(wanted: Size, facts: HostFacts, hypervisor: Hypervisor) -> Size:
+    """Of the template that a machine of that size is cloned from: few sizes for all. The configured one, where it can
+    grow from that; else one of several times its memory. Processors that can't come later are there from the start."""
+    memory, vcpus = hypervisor.memory_mib, hypervisor.vcpus
+    while memory * _MOST_GROWTH < wanted.memory_mib:
+        memory *= _MOST_GROWTH
+    if most_size(Size(vcpus, memory), hypervisor, facts).vcpus < wanted.vcpus:
+        vcpus = wanted.vcpus
+    return Size(min(vcpus, wanted.vcpus), min(memory, wanted.memory_mib))
 
 
 def console_size(process: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -49,12 +49,13 @@ class PodSize:
                 self._warn(f"the machine can't be changed to {_words(size)}: {e}")
 
     def _wanted(self) -> Size:
-        most, reserve, demands = self._plan.most, self._plan.reserve_mib, self._demands.values()
-        wanted = wanted_size(self._boot, reserve, demands)
+        most, boot, pod = self._plan.most, self._boot, self._plan.least
+        least = Size(max(boot.vcpus, pod.vcpus), max(boot.memory_mib, pod.memory_mib))
+        wanted = wanted_size(least, self._plan.reserve_mib, self._demands.values())
         if wanted.vcpus > most.vcpus or wanted.memory_mib > most.memory_mib:
             reason = _EMULATED if wanted.vcpus > most.vcpus and self._plan.facts.accelerator is Accelerator.TCG else ""
             self._warn(f"the containers' limits ask for {_words(wanted)}; a machine has {_words(most)} at most{reason}")
-        return grown_size(self._boot, most, reserve, demands)
+        return grown_size(boot, most, wanted)
 
     def close(self) -> None:
         """The machine has ended. Idempotent."""

@@ -95,6 +95,34 @@ def test_update_makes_it_grow_and_shrink(pod: Pod) -> None:
     end(container)
 
 
+def test_a_first_container_gets_its_size_from_the_default_template(runtime: Runtime, bundle: BundleMaker) -> None:
+    """A template for each limit would be a cold boot for each."""
+    before = templates(runtime)
+    container = runtime.start(bundle(resources=limit(1300)))
+    grown = memory_mib(container)
+    assert 512 + 1024 < grown + 48 <= 512 + 1152
+    assert "WARNING" not in warnings_but_emulation(container), "the guest had it all at once"
+    assert cgroup_max(container) == 1300 * MIB
+    container.runtime("update", "--memory", str(64 * MIB), "--memory-swap", str(64 * MIB), container.id).ok()
+    wait_for("what it does not need is given back", lambda: memory_mib(container) < grown - 1000, GIVEN_BACK_S)
+    assert templates(runtime) - before <= {512}
+
+
+def templates(runtime: Runtime) -> set[int]:
+    """The sizes that there are."""
+    status = json.loads(runtime("factory", "status", "--format", "json").ok().out)
+    return {template["memory_mib"] for template in status["templates"]}
+
+
+def warnings_but_emulation(container: Container) -> str:
+    log = (container.state_dir / "supervisor.log").read_text()
+    return "\n".join(line for line in log.splitlines() if "guests are emulated" not in line)
+
+
+def cgroup_max(container: Container) -> int:
+    return int(container.sh("cat /sys/fs/cgroup/memory.max"))
+
+
 def test_processors_that_no_machine_has_are_a_warning(pod: Pod) -> None:
     container = pod.start(*FOREVER, resources={"cpu": {"quota": 100_000_000, "period": 100_000}})
     assert cpus(container) == 1

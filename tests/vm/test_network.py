@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from framework.fixtures import BundleMaker
@@ -77,6 +78,13 @@ def test_every_interface_is_in_the_guest(box: Container) -> None:
     assert box.sh("ls /sys/class/net").split() == ["eth0", "lo", "net1", "tap7"]
     assert "inet 10.78.0.2/24" in box.sh("ip addr show net1")
     assert "inet 10.76.0.2/24" in box.sh("ip addr show tap7")
+
+
+def test_packets_go_by_vhost_net_where_it_exists(box: Container) -> None:
+    """Such as in a test host. The tests below see packets go either way."""
+    descriptors = Path(f"/proc/{owner_of(box, 'qemu')}/fd").iterdir()
+    used = sum(os.readlink(fd) == "/dev/vhost-net" for fd in descriptors)
+    assert used == (3 if os.path.exists("/dev/vhost-net") else 0), "one for each interface"
 
 
 def test_the_guest_has_the_pods_routes_and_neighbours(box: Container) -> None:

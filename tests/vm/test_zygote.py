@@ -218,13 +218,20 @@ def test_its_clock_is_right(runtime: Runtime, bundle: BundleMaker, warming: Zygo
     assert warming.status()["served"]["warm"] == 1
 
 
-def test_only_who_suits_gets_one(runtime: Runtime, bundle: BundleMaker, warming: Zygote) -> None:
-    large = {"memory": {"limit": 700 * 2**20}}
-    container = runtime.start(bundle(resources=large))
+def test_only_who_suits_gets_one(
+    runtime: Runtime, bundle: BundleMaker, warming: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("KATAPY_CONFIG", str(write_settings(tmp_path / "other.yaml", timeouts={"request_s": 31})))
+        container = runtime.start(bundle())
     assert not is_warm(container)
     assert parent(supervisor(container)) == warming.pid
     assert warnings(container) == []
     assert len(warming.warm()) == 1
+    large = runtime.start(bundle(resources={"memory": {"limit": 700 * 2**20}}))
+    assert is_warm(large), "it grows"
+    assert int(large.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 900 * 1024
+    assert warnings(large) == []
 
 
 def test_a_dead_one_is_replaced(runtime: Runtime, bundle: BundleMaker, warming: Zygote) -> None:

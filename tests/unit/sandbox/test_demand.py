@@ -31,7 +31,7 @@ def memory(mib: int) -> Demand:
     ],
 )
 def test_limits_add_up_to_a_size_in_steps(demands: list[Demand], expected: tuple[int, int]) -> None:
-    assert grown_size(BOOT, MOST, RESERVE, demands) == Size(*expected)
+    assert grown_size(BOOT, MOST, wanted_size(BOOT, RESERVE, demands)) == Size(*expected)
 
 
 def test_what_is_wanted_has_no_upper_bound() -> None:

@@ -213,6 +213,45 @@ def test_processors_can_come_later_where_a_guest_takes_them(
     assert (planned.vcpus, planned.most.vcpus) == (1, most)
 
 
+KVM = dataclasses.replace(FACTS, accelerator=Accelerator.KVM, cpus=96)
+
+
+@pytest.mark.parametrize(
+    "facts, resources, start",
+    [
+        (FACTS, {}, (1, 512)),
+        (FACTS, {"memory": {"limit": 700 << 20}}, (1, 512)),
+        (FACTS, {"memory": {"limit": (8 * 512 - 256) << 20}}, (1, 512)),
+        (FACTS, {"memory": {"limit": 6 << 30}}, (1, 8 * 512)),
+        (FACTS, {"memory": {"limit": 60 << 30}}, (1, 64 * 512)),
+        (FACTS, {"cpu": {"quota": 250_000}, "memory": {"limit": 1 << 30}}, (3, 512)),
+        (KVM, {"cpu": {"quota": 250_000}, "memory": {"limit": 1 << 30}}, (1, 512)),
+        (KVM, {"cpu": {"quota": 3_200_000}}, (32, 512)),
+    ],
+)
+def test_clones_start_in_few_sizes_and_grow_to_the_same(
+    facts: HostFacts, resources: dict[str, Any], start: tuple[int, int]
+) -> None:
+    document = spec(resources=resources)
+    booted = plan_sandbox(container(document), DEFAULT, facts, Hypervisor())
+    cloned = plan_sandbox(container(document), DEFAULT, facts, Hypervisor(), cloned=True)
+    assert (cloned.vcpus, cloned.memory_mib) == start
+    assert cloned.most.vcpus >= booted.vcpus
+    assert cloned.most.memory_mib >= booted.memory_mib
+    assert cloned.least == booted.least == Size(1, 512), "what its container needs is the container's affair"
+
+
+def test_a_clone_that_is_asked_to_be_small_is() -> None:
+    cloned = plan_sandbox(container(spec()), Size(1, 256), FACTS, Hypervisor(), cloned=True)
+    assert (cloned.memory_mib, cloned.least) == (256, Size(1, 256))
+
+
+def test_a_clone_knows_what_its_pod_was_granted() -> None:
+    document = spec() | {"annotations": {f"{CRI}memory": str(1024 << 20)}}
+    cloned = plan_sandbox(container(document), DEFAULT, FACTS, Hypervisor(), cloned=True)
+    assert (cloned.memory_mib, cloned.least) == (512, Size(1, 256 + 1024))
+
+
 def test_a_cpuset_that_is_none_is_an_error_with_its_path() -> None:
     document = spec(resources={"cpu": {"cpus": "a-b"}})
     with pytest.raises(SpecError, match=r"\$\.linux\.resources\.cpu\.cpus"):

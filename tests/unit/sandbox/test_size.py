@@ -37,11 +37,11 @@ class Machine:
         return self.has
 
 
-def fit(machine: Machine, *steps: dict[str, Demand]) -> None:
+def fit(machine: Machine, *steps: dict[str, Demand], least: Size | None = None) -> None:
     """What one step names is asked for at once."""
 
     async def run() -> None:
-        plan = dataclasses.replace(make_plan(), most=MOST)
+        plan = dataclasses.replace(make_plan(), most=MOST, least=least or machine.has)
         sizes = PodSize(cast(Vm, machine), plan)
         for demands in steps:
             await asyncio.gather(*(sizes.fit(cast(AgentClient, machine), *wanted) for wanted in demands.items()))
@@ -56,6 +56,15 @@ def test_it_grows_once_and_the_guest_is_waited_for() -> None:
     machine = Machine()
     fit(machine, {"a": NO_DEMAND}, {"a": Demand(memory_mib=512)}, {"a": Demand(memory_mib=500)})
     assert machine.calls == [(Size(1, 768),), (1, 256)]
+
+
+def test_a_small_clone_becomes_what_its_pod_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size_module, "_GIVEN_BACK_S", 0.0)
+    machine = Machine()
+    steps = {"a": NO_DEMAND}, {"b": Demand(memory_mib=500)}, {"b": Demand(memory_mib=1000)}, {"b": NO_DEMAND}
+    fit(machine, *steps, least=Size(2, 1000))
+    grown, larger = [(Size(2, 1024),), (2, 512)], [(Size(2, 1280),), (2, 768)]
+    assert machine.calls == [*grown, *larger, (Size(2, 1024),)]
 
 
 def test_two_at_once_get_what_both_need(monkeypatch: pytest.MonkeyPatch) -> None:
