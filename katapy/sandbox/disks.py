@@ -67,14 +67,19 @@ class PodDisks:
             return {key_of(plan): self._plugged[key_of(plan)].guest for plan in wanted}
 
     async def detach(self, container_id: str) -> None:
-        """The container uses them no more. Never raises: a disk that the guest keeps goes with its machine."""
+        """The container uses them no more. Never raises: a disk that the guest keeps goes with its machine.
+
+        All at once: whoever deletes the container waits for as long as one takes (timeouts.kill_s).
+        """
         async with self._turn:
+            free = []
             for key, disk in list(self._plugged.items()):
                 if container_id in disk.users:
                     disk.users.discard(container_id)
                     if not disk.users:
                         del self._plugged[key]
-                        await self._unplug(disk.id)
+                        free.append(disk.id)
+            await asyncio.gather(*(self._unplug(disk) for disk in free))
 
     async def _plug(self, agent: AgentClient, plan: BlockPlan) -> _Plugged:
         fd, readonly = open_block(plan.path, plan.major, plan.minor, plan.readonly)

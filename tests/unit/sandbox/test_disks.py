@@ -66,6 +66,26 @@ def test_one_disk_for_two_containers() -> None:
     asyncio.run(run())
 
 
+def test_all_disks_of_a_container_go_at_once() -> None:
+    """Else a delete of one that has many would take too long, and end the pod's machine."""
+
+    class Slow(Machine):
+        async def unplug_disk(self, disk: str) -> None:
+            self.disks.remove(disk)
+            if not self.disks:
+                none_left.set()
+            await none_left.wait()
+
+    async def run() -> None:
+        machine = Slow()
+        disks = PodDisks(cast(Vm, machine))
+        await disks.attach(cast(AgentClient, machine), "a", [LOOP0, LOOP1])
+        await asyncio.wait_for(disks.detach("a"), 5)
+
+    none_left = asyncio.Event()
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "lie", [{"name": "../../x"}, {"name": "vda/../x"}, {"name": ""}, {"major": 5000}, {"minor": 1 << 21}]
 )
