@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--testhost",
         action="store_true",
-        help="run all that is selected in a test host (tests/testhost): KVM, vsock, cgroup v2, systemd",
+        help="run all that is selected with KVM, vsock, cgroup v2 and systemd: in a test host unless this is one",
     )
 
 
@@ -74,14 +74,13 @@ def _tier(item: pytest.Item) -> str:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The tier kvm runs here if this host has what it asks for, else in a test host."""
+    """The tier kvm, or with --testhost all but the tier host, runs here if this host has what that asks for, else in a
+    test host."""
     config = session.config
-    if remote.is_inside() or config.option.collectonly or not fixtures.is_root():
+    if remote.is_inside() or config.option.collectonly or not fixtures.is_root() or not capabilities.missing():
         return
-    everything, lacking = config.getoption("testhost"), capabilities.missing()
-    asked = [
-        item for item in session.items if (lacking and _tier(item) == "kvm") or (everything and _tier(item) != "host")
-    ]
+    everything = config.getoption("testhost")
+    asked = [item for item in session.items if _tier(item) == "kvm" or (everything and _tier(item) != "host")]
     chosen = [item for item in asked if not item.get_closest_marker("skip")]
     if chosen:
         for item in chosen:

@@ -43,5 +43,9 @@ def podman(podman_is_installed: None, module_runtime: Runtime, scope: Scope) -> 
 
 @pytest.fixture(scope="module")
 def box(podman: Podman) -> Box:
-    """A container that has said `started` and reads its stdin for ever. Tests leave it as it was."""
-    return podman.detached("--name=box", "-i", IMAGE, "sh", "-c", "echo started; echo trouble >&2; exec cat")
+    """A container that has said `started` and reads its stdin for ever. Tests leave it as it was.
+
+    sys_ptrace: without it Podman 5 runs the host's ps for `podman top -ef` (docs/limitations.md).
+    """
+    script = "echo started; echo trouble >&2; exec cat"
+    return podman.detached("--name=box", "--cap-add=sys_ptrace", "-i", IMAGE, "sh", "-c", script)

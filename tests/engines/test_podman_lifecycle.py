@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from framework import processes
 from framework.podman import IMAGE, Box, Podman
+from framework.wait import PATIENCE
 
 _OBEDIENT = """
 trap '[ -e /deaf ] || { echo bye; exit 9; }' TERM
@@ -19,7 +20,7 @@ def stopped(podman: Podman) -> Box:
     box = podman.detached("--name=stopped", IMAGE, "sh", "-c", _OBEDIENT)
     box.wait_logs("started\n")
     box.pid = int(box.inspect("State.Pid"))
-    assert box("stop", "--time=300").ok().seconds < 150
+    assert box("stop", "--time=300").ok().seconds < 150 * PATIENCE
     return box
 
 
@@ -57,7 +58,7 @@ def started_again(stopped: Box, tmp_path_factory: pytest.TempPathFactory) -> Box
     source = tmp_path_factory.mktemp("again") / "kept"
     source.write_text("kept\n")
     stopped.podman("cp", source, f"{stopped.id}:/tmp/kept").ok()
-    stopped("start", timeout=150).ok()
+    stopped("start", timeout=150 * PATIENCE).ok()
     return stopped
 
 
@@ -73,7 +74,7 @@ def test_started_again_it_has_its_files(started_again: Box) -> None:
 
 def test_stop_kills_what_does_not_obey(started_again: Box) -> None:
     started_again.sh("touch /deaf")
-    assert started_again("stop", "--time=1").ok().seconds < 150
+    assert started_again("stop", "--time=1").ok().seconds < 150 * PATIENCE
     assert started_again.inspect("State.ExitCode") == "137"
 
 
@@ -93,7 +94,7 @@ def test_attach(podman: Podman) -> None:
         process.stdin.flush()
         assert process.stdout.readline() == b"got one\n"
         process.stdin.close()
-        process.wait(30)
+        process.wait(30 * PATIENCE)
     assert box("wait").ok().out == "7\n"
     assert box.logs() == "got one\n"
     box("rm").ok()

@@ -6,6 +6,7 @@ import pytest
 from framework.loop import loop_device
 from framework.podman import IMAGE, Box, Podman
 from framework.runtime import Result
+from framework.wait import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_in_a_terminal(podman: Podman) -> None:
         terminal.send("tty; stty size\n")
         terminal.expect(r"/dev/(pts/\d+|console)\r\n24 80\r\n", 60)
         terminal.send("exit 4\n")
-        assert process.wait(30) == 4
+        assert process.wait(30 * PATIENCE) == 4
 
 
 @pytest.mark.parametrize("command, status", [("/nosuch", 127), ("/etc/passwd", 126)])
@@ -85,7 +86,7 @@ def test_two_at_once(podman: Podman) -> None:
     script = 'trap "echo usr1" USR1; echo ready; while :; do sleep 1 & wait; done'
     flags = podman.create_flags()
     runs = [podman.popen("run", "-d", *flags, f"--name=n{n}", IMAGE, "sh", "-c", script, stdout=-1) for n in (1, 2)]
-    first, second = (Box(podman, run.communicate(timeout=200)[0].decode().strip()) for run in runs)
+    first, second = (Box(podman, run.communicate(timeout=200 * PATIENCE)[0].decode().strip()) for run in runs)
     assert (first.wait_logs("ready\n"), second.wait_logs("ready\n")) == ("ready\n", "ready\n")
     first("kill", "--signal=USR1").ok()
     first.wait_logs("ready\nusr1\n")

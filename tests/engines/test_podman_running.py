@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from framework import processes
 from framework.podman import Box
-from framework.wait import wait_for
+from framework.wait import PATIENCE, wait_for
 
 
 def test_logs(box: Box) -> None:
@@ -58,7 +58,7 @@ def test_exec_in_a_terminal(box: Box) -> None:
         terminal.send("while [ \"$(stty size)\" != '30 100' ]; do :; done; echo re''sized\n")
         terminal.expect("resized")
         terminal.send("exit 6\n")
-        assert process.wait(20) == 6
+        assert process.wait(20 * PATIENCE) == 6
 
 
 def test_exec_detached(box: Box) -> None:
@@ -108,4 +108,4 @@ def test_two_execs_at_once(box: Box) -> None:
     waiting = "until [ -e /tmp/meeting ]; do sleep 0.05; done; echo met"
     first = box.podman.popen("exec", box.id, "sh", "-c", waiting, stdout=-1)
     box.sh("touch /tmp/meeting")
-    assert first.communicate(timeout=90)[0] == b"met\n"
+    assert first.communicate(timeout=90 * PATIENCE)[0] == b"met\n"

@@ -45,8 +45,10 @@ class Podman:
         self.cgroup = cgroup
         for name in ("bin", "root", "run", "tmp", "net"):
             (folder / name).mkdir(parents=True)
-        if not SYSTEMD:
-            make_cgroup(cgroup.strip("/"), "conmon")  # Podman makes it with the first container and keeps it
+        if SYSTEMD:  # either is made with the first container, and kept
+            subprocess.run(["systemctl", "start", cgroup], check=True)
+        else:
+            make_cgroup(cgroup.strip("/"), "conmon")
         program = launcher(folder / "bin" / runtime.name, runtime)
         text = config.replace(INSTALLED, str(program)).replace("[engine]\n", '[engine]\nlock_type = "file"\n', 1)
         (folder / "containers.conf").write_text(text if guest else text + _LIMITS_OF_HOST_RUNTIMES)

@@ -15,7 +15,7 @@ from framework import processes
 from framework.bundle import PATH, default_process
 from framework.runtime import Container, owner_of
 from framework.terminal import ConsoleSocket
-from framework.wait import wait_for
+from framework.wait import PATIENCE, wait_for
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 127, 255])
@@ -76,7 +76,7 @@ def test_lines_of_a_terminal_in_a_pipe_end_with_a_newline_alone(running: Contain
     master, slave = os.openpty()
     process = running.runtime.popen("exec", "--tty", running.id, *script, stdout=subprocess.PIPE, stderr=slave)
     os.close(slave)
-    assert process.communicate(timeout=60)[0] == b"/dev/pts/0\na\rb\n"
+    assert process.communicate(timeout=60 * PATIENCE)[0] == b"/dev/pts/0\na\rb\n"
     os.close(master)
 
 
@@ -156,7 +156,7 @@ class Detached:
         self.output = folder / "exec.out"
         argv = ("exec", "--detach", "--pid-file", self.pid_file, container.id, "sh", "-c", script)
         with self.output.open("wb") as out:
-            assert container.runtime.popen(*argv, stdout=out).wait(30) == 0
+            assert container.runtime.popen(*argv, stdout=out).wait(30 * PATIENCE) == 0
         self.pid = int(self.pid_file.read_text())
 
 
@@ -188,7 +188,7 @@ def test_detached_with_stdin_from_a_pipe(running: Container, tmp_path: Path) -> 
     with (tmp_path / "out").open("wb") as out:
         argv = ("exec", "--detach", "--pid-file", tmp_path / "pid", running.id, "cat")
         process = running.runtime.popen(*argv, stdin=subprocess.PIPE, stdout=out)
-        assert process.wait(30) == 0
+        assert process.wait(30 * PATIENCE) == 0
         assert process.stdin
         process.stdin.write(b"hello")
         process.stdin.close()
@@ -207,7 +207,7 @@ def test_an_unwritable_pid_file_fails_and_leaves_no_process(running: Container) 
 def test_a_child_that_lives_on_does_not_hold_exec_back(running: Container, tmp_path: Path) -> None:
     argv = ("exec", running.id, "sh", "-c", "sleep 98765 & echo $!")
     with (tmp_path / "out").open("wb") as out:
-        assert running.runtime.popen(*argv, stdout=out).wait(20) == 0
+        assert running.runtime.popen(*argv, stdout=out).wait(20 * PATIENCE) == 0
     child = int((tmp_path / "out").read_text())
     running.sh(f"kill {child}")
 

@@ -10,7 +10,7 @@ from framework import processes
 from framework.fixtures import BundleMaker, runtime_below
 from framework.leaks import Scope
 from framework.runtime import Container, Runtime
-from framework.wait import wait_for
+from framework.wait import PATIENCE, wait_for
 
 STATUSES = ("created", "running", "paused", "stopped")
 STEPS: dict[str, list[tuple[str, ...]]] = {
@@ -206,7 +206,7 @@ def test_of_two_creates_with_one_id_one_wins(runtime: Runtime, bundle: BundleMak
     for made in bundles:
         with (made.path / "err").open("wb") as err:
             started.append(runtime.popen("create", "--bundle", made.path, id, stderr=err))
-    statuses = [process.wait(150) for process in started]
+    statuses = [process.wait(150 * PATIENCE) for process in started]
     assert sorted(statuses) == [0, 1]
     loser = bundles[statuses.index(1)]
     assert "container with given ID already exists" in (loser.path / "err").read_text()

@@ -7,6 +7,7 @@ import pytest
 from framework.bundle import PATH, Spec
 from framework.fixtures import BundleMaker
 from framework.runtime import Container, Runtime
+from framework.wait import PATIENCE
 
 PROCESS: Spec = {
     "user": {"uid": 1000, "gid": 1001, "additionalGids": [50, 60], "umask": 0o027},
@@ -140,6 +141,6 @@ def test_readonly_paths_can_be_read_and_not_written(fenced: Container, path: str
 def test_namespaces_are_its_own(fenced: Container, kind: str) -> None:
     """Not those of the guest's PID 1, or of the host: told by the initial ones' fixed numbers."""
     initial = {"pid": "4026531836", "ipc": "4026531839", "uts": "4026531838", "cgroup": "4026531835"}
-    link = fenced.sh(f"readlink /proc/1/ns/{kind}", timeout=90)
+    link = fenced.sh(f"readlink /proc/1/ns/{kind}", timeout=90 * PATIENCE)
     assert link.startswith(f"{kind}:[")
     assert initial.get(kind, "none") not in link

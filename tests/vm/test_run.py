@@ -10,7 +10,7 @@ import pytest
 from framework.bundle import Spec
 from framework.fixtures import BundleMaker
 from framework.runtime import Runtime, closing_popen
-from framework.wait import wait_for
+from framework.wait import PATIENCE, wait_for
 
 BIG = 64 * 1024 * 1024
 
@@ -69,7 +69,7 @@ def test_much_output_reaches_a_slow_reader_byte_for_byte(runtime: Runtime, bundl
         first = process.stdout.read(1)  # then leave it alone, with a full pipe
         wait_for("the pipe is full", lambda: _readable(output) >= 65536)
         assert hashlib.sha256(first + process.stdout.read()).hexdigest() == hashlib.sha256(blob).hexdigest()
-        assert process.wait(30) == 0
+        assert process.wait(30 * PATIENCE) == 0
 
 
 def _readable(fd: int) -> int:
@@ -86,7 +86,7 @@ def test_a_reader_that_goes_away_ends_the_writer(runtime: Runtime, bundle: Bundl
         assert process.stdout
         assert process.stdout.read(4) == b"y\ny\n"
         process.stdout.close()
-        assert process.wait(30) in (1, 128 + signal.SIGPIPE)
+        assert process.wait(30 * PATIENCE) in (1, 128 + signal.SIGPIPE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM])
@@ -98,7 +98,7 @@ def test_signals_to_run_reach_the_container(runtime: Runtime, bundle: BundleMake
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
         assert process.stdout.read() == b"caught\n"
-        assert process.wait(30) == 3
+        assert process.wait(30 * PATIENCE) == 3
 
 
 def test_detached_it_goes_on_and_keeps_the_callers_output(runtime: Runtime, bundle: BundleMaker) -> None:
@@ -107,7 +107,7 @@ def test_detached_it_goes_on_and_keeps_the_callers_output(runtime: Runtime, bund
     id = runtime.new_id()
     with (made.path / "out").open("wb") as out:
         argv = ("run", "--detach", "--pid-file", pid_file, "--bundle", made.path, id)
-        assert runtime.popen(*argv, stdout=out).wait(150) == 0
+        assert runtime.popen(*argv, stdout=out).wait(150 * PATIENCE) == 0
     text = pid_file.read_text()
     assert text == str(int(text))
     from framework.processes import exit_status

@@ -6,6 +6,7 @@ from pathlib import Path
 from framework.fixtures import BundleMaker
 from framework.runtime import BOOT_S, Runtime, closing_popen
 from framework.terminal import ConsoleSocket, spawn
+from framework.wait import PATIENCE
 
 
 def test_run_hands_its_own_terminal_on(runtime: Runtime, bundle: BundleMaker) -> None:
@@ -21,7 +22,7 @@ def test_run_hands_its_own_terminal_on(runtime: Runtime, bundle: BundleMaker) ->
         terminal.send("hello\n")
         terminal.expect(r"got hello\r\n")
         terminal.send("\x03")
-        assert process.wait(30) == 128 + signal.SIGINT
+        assert process.wait(30 * PATIENCE) == 128 + signal.SIGINT
 
 
 def test_a_console_socket_gets_the_terminal(runtime: Runtime, bundle: BundleMaker, scratch: Path) -> None:
