@@ -22,7 +22,7 @@ count() { echo "$1 $(( $(eval "$2" | wc -l) ))"; }
 count 'guest: descriptors of the agent' 'ls /proc/1/fd'
 count 'guest: threads of the agent' 'ls /proc/1/task'
 count 'guest: mounts' 'cat /proc/1/mountinfo'
-count 'guest: processes' 'ls -d /proc/[0-9]*'
+count 'guest: processes' 'grep -L "^PPid:.[02]$" /proc/[0-9]*/status 2>/dev/null'
 count 'guest: cgroups' 'find $root/sys/fs/cgroup -type d'
 count 'guest: files of the agent' 'find $root/run -xdev'
 count 'guest: network interfaces' 'ls /sys/class/net'
@@ -36,7 +36,10 @@ awk '/^nr_dying_descendants/ { print "guest: dying cgroups", $2 }' $root/sys/fs/
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """`counts` must be the same again; `sizes` (KiB, and what the kernel gives back when it likes) may vary."""
+    """`counts` must be the same again; `sizes` (KiB, and what the kernel gives back when it likes) may vary.
+
+    Threads of the guest's kernel come and go with its work: they are no processes here, zombies are.
+    """
 
     counts: dict[str, int]
     sizes: dict[str, int]
