@@ -80,13 +80,29 @@ def choose(root: str, container_id: str, bundle: Bundle, conf: config.Config, or
     return Alone(root, sandbox_plan, conf, origin)
 
 
+class _Trees:
+    """What is shared with a machine whose supervisor does not see the caller's mounts. Owns the descriptors."""
+
+    def __init__(self) -> None:
+        self.fds: tuple[int, ...] = ()
+
+    def open(self, container: plan.ContainerPlan, standin_pid: int, undo: contextlib.ExitStack) -> None:
+        self.fds = tuple(trees.open_trees(container, standin_pid))
+        undo.callback(self.close)
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+
 class Alone:
-    """A machine of its own, with a supervisor that is forked for it."""
+    """A machine of its own, with a supervisor that is forked for it, or was for whoever would come (zygote/warm)."""
 
     def __init__(self, root: str, sandbox: plan.SandboxPlan, conf: config.Config, origin: float) -> None:
         self.container = sandbox.container
         self.sandbox_id = sandbox.id
         self._root, self._sandbox, self._conf, self._origin = root, sandbox, conf, origin
+        self._trees = _Trees()
         self.mounts: str | None = None
 
     def open(self, cgroup_procs: tuple[str, ...], undo: contextlib.ExitStack) -> int:
@@ -96,11 +112,13 @@ class Alone:
         with contextlib.closing(endpoint.listen(control)) as listener:
             self._launched = _launch(task, listener.fileno())
         undo.callback(self._launched.end)
-        self.mounts = f"/proc/{self._launched.pid}/ns/mnt"
+        self.mounts = None if self._launched.warm else f"/proc/{self._launched.pid}/ns/mnt"
         return self._launched.pid
 
     def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
-        """The supervisor does, in that same mount namespace."""
+        """A supervisor that was forked just now does it itself, in that same mount namespace."""
+        if self._launched.warm:
+            self._trees.open(self.container, standin_pid, undo)
 
     def ask(self, fields: Fields, fds: tuple[int, ...], undo: contextlib.ExitStack) -> Mapping[str, Any]:
         """A supervisor that died has left its last words in its log."""
@@ -108,7 +126,7 @@ class Alone:
         deadline_s = timeouts.boot_s * _BOOTS + timeouts.request_s + _SLACK_S
         control = store.control_path(self._root, self.sandbox_id)
         try:
-            return client.call(control, "create", fields, deadline_s=deadline_s, fds=fds)
+            return client.call(control, "create", fields, deadline_s=deadline_s, fds=(*fds, *self._trees.fds))
         except client.SupervisorGone as e:
             with open(
                 f"{store.directory(self._root, self.sandbox_id)}/{LOG_FILE}", encoding="utf-8", errors="replace"
@@ -118,6 +136,7 @@ class Alone:
 
     def close(self) -> None:
         self._launched.let_go()
+        self._trees.close()
 
 
 class InPod:
@@ -129,7 +148,7 @@ class InPod:
         self._root = root
         self._sandbox = pod.sandbox
         self._request_s = conf.timeouts.boot_s + conf.timeouts.request_s + _SLACK_S
-        self._trees: list[int] = []
+        self._trees = _Trees()
         self.mounts: str | None = None
 
     def open(self, cgroup_procs: tuple[str, ...], undo: contextlib.ExitStack) -> int:
@@ -137,15 +156,13 @@ class InPod:
         return self._sandbox.supervisor_pid
 
     def look(self, standin_pid: int, undo: contextlib.ExitStack) -> None:
-        self._trees = trees.open_trees(self.container, standin_pid)
-        for fd in self._trees:
-            undo.callback(os.close, fd)
+        self._trees.open(self.container, standin_pid, undo)
 
     def ask(self, fields: Fields, fds: tuple[int, ...], undo: contextlib.ExitStack) -> Mapping[str, Any]:
         request = {**fields, "plan": plan_wire.encode(self.container)}
         control = store.control_path(self._root, self.sandbox_id)
         try:
-            answer = client.call(control, "create", request, deadline_s=self._request_s, fds=(*fds, *self._trees))
+            answer = client.call(control, "create", request, deadline_s=self._request_s, fds=(*fds, *self._trees.fds))
         except client.SupervisorGone as e:
             raise WrongStatus(f"the sandbox {self.sandbox_id} of this container has ended") from e
         undo.callback(self._take_back, control)
@@ -156,8 +173,7 @@ class InPod:
             client.call(control, "delete", {"id": self.container.id, "force": True}, deadline_s=self._request_s)
 
     def close(self) -> None:
-        for fd in self._trees:
-            os.close(fd)
+        self._trees.close()
 
 
 def say(words: str) -> None:

@@ -18,7 +18,7 @@ from katapy.supervisor import stats
 
 MAX_SIGNAL = 64
 _TREES = 4
-"""Of the descriptors of `create`: from here on root file system and binds, if the container joins a pod."""
+"""Of the descriptors of `create`: from here on root file system and binds, for a supervisor that was there before."""
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

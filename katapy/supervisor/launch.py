@@ -53,11 +53,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """The caller owns `lifeline`: closing it before the container is created ends the supervisor. And `pidfd`."""
+    """The caller owns `lifeline`: closing it before the container is created ends the supervisor. And `pidfd`.
+
+    `warm`: it has lived for a while, and sees what was mounted since only where the host's mounts are shared.
+    """
 
     pid: int
     pidfd: int
     lifeline: int
+    warm: bool = False
 
     def end(self) -> None:
         """SIGKILL: QEMU and virtiofsd die with it, mounts too. Returns when it has ended, reaped if it is a child."""

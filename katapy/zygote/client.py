@@ -10,6 +10,7 @@ from katapy.config import FACTORY_ENVIRONMENT, Config
 from katapy.control import endpoint
 from katapy.errors import KatapyError, errno_text
 from katapy.linux import proc
+from katapy.sandbox.trees import MAX_BINDS
 from katapy.supervisor.launch import Launched, Task
 from katapy.zygote import wire
 from katapy.zygote.order import Order, encode
@@ -36,13 +37,15 @@ def launch(task: Task, listener: int) -> Launched:
     except ValueError as e:
         raise Refused(f"the order can't be written down: {e}") from e
     template = os.path.basename(task.template.path)
-    machine = wire.machine_digest(task.plan, task.config, template) if template else ""
+    takes_warm = template and len(task.plan.container.binds) <= MAX_BINDS
+    machine = wire.machine_digest(task.plan, task.config, template) if takes_warm else ""
     with _Call(task.config) as call:
         call.send(wire.header("supervise", machine=machine, body=len(body)) + body)
-        pid = call.answer().get("pid")
+        answer = call.answer()
+        pid = answer.get("pid")
         if not isinstance(pid, int):
             raise Refused("its answer has no pid")
-        return call.hand_over(pid, listener)
+        return call.hand_over(pid, answer.get("warm") is True, listener)
 
 
 def status(config: Config) -> dict[str, Any] | None:
@@ -98,7 +101,7 @@ class _Call:
             raise Refused(str(found.get("refused") if isinstance(found, dict) else "it answers nonsense"))
         return found
 
-    def hand_over(self, pid: int, listener: int) -> Launched:
+    def hand_over(self, pid: int, warm: bool, listener: int) -> Launched:
         """From here on it is ours."""
         lifeline, writing = os.pipe2(os.O_CLOEXEC)
         pidfd = -1
@@ -112,4 +115,4 @@ class _Call:
             raise Refused(f"the supervisor it forked has ended: {errno_text(e)}") from e
         finally:
             os.close(lifeline)
-        return Launched(pid, pidfd, writing)
+        return Launched(pid, pidfd, writing, warm)

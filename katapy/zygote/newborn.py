@@ -44,7 +44,7 @@ def supervise(connection: socket.socket, size: int, standing: Standing) -> None:
         task = live_as(who.order())
         move_in(task, (os.getpid(),))
         enter_private_mounts()
-        listener, lifeline = who.accept()
+        listener, lifeline = who.accept(warm=False)
     except (OSError, ValueError, KatapyError) as e:
         who.refuse(e)
         raise

@@ -55,9 +55,12 @@ class Caller:
             body += data
         return decode(bytes(body))
 
-    def accept(self) -> tuple[int, int]:
-        """Says that this process is the supervisor. The listening socket and the lifeline, the caller's from now on."""
-        self._connection.sendall(wire.answer({"pid": os.getpid()}))
+    def accept(self, warm: bool) -> tuple[int, int]:
+        """Says that this process is the supervisor, and whether it has a machine that was kept warm.
+
+        The listening socket and the lifeline, the caller's from now on.
+        """
+        self._connection.sendall(wire.answer({"pid": os.getpid(), "warm": warm}))
         data, fds, _, _ = socket.recv_fds(self._connection, 1, 2)
         self._connection.close()
         if data != wire.GO or len(fds) != 2:

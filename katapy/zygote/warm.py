@@ -86,7 +86,7 @@ class _Keeper:
         who = Caller(socket.socket(fileno=fds[0]), message["size"])
         try:
             task = await self._move_in(who, opened, message, processes)
-            listener, lifeline = who.accept()
+            listener, lifeline = who.accept(warm=True)
         except (OSError, ValueError, KatapyError) as e:
             who.refuse(e)
             raise
