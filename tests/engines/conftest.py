@@ -15,9 +15,6 @@ from framework.fixtures import (
     scope,
     unavailable,
 )
-from framework.fixtures import (
-    runtime as runtime,
-)
 from framework.leaks import Scope
 from framework.podman import IMAGE, Box, Podman, cgroup_parent
 from framework.runtime import Runtime

@@ -1,6 +1,5 @@
 """containerd's CRI with the shipped configuration, as the kubelet calls it: a life, streams, a restart. Over gRPC."""
 
-import contextlib
 import json
 import secrets
 import shutil
@@ -35,19 +34,12 @@ def _network(folder: Path, bridge: str) -> str:
 def containerd(module_runtime: Runtime, scope: Scope) -> Iterator[Containerd]:
     if module_runtime.name in HOST_RUNTIMES:
         pytest.skip("the configuration is katapy's")
-    with shipped_containerd(module_runtime, scope) as containerd:
-        yield containerd
-
-
-@contextlib.contextmanager
-def shipped_containerd(runtime: Runtime, scope: Scope) -> Iterator[Containerd]:
-    """With `runtime`, and a bridge of its own."""
     missing = [name for name in ("containerd", "ctr", "containerd-shim-runc-v2") if shutil.which(name) is None]
     assert not missing, f"not installed: {', '.join(missing)}: make setup"
     folder, bridge = scope.root / "cd", f"kt{secrets.token_hex(4)}"
     cgroup = f"/{scope.token}-{secrets.token_hex(3)}"
     network = str(PLUGINS), _network(folder, bridge)
-    containerd = Containerd(folder, SHIPPED.read_text(), runtime, cgroup, network)
+    containerd = Containerd(folder, SHIPPED.read_text(), module_runtime, cgroup, network)
     try:
         yield containerd
     finally:

@@ -4,7 +4,6 @@ import itertools
 import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from framework import artefacts, leaks, processes
 from framework.bundle import Bundle, make_bundle
 from framework.leaks import Scope
-from framework.runtime import BOOT_S, Container, Runtime
+from framework.runtime import Container, Runtime
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KATAPY = CHECKOUT / ".venv/bin/katapy"
@@ -146,14 +145,6 @@ def scratch(scope: Scope) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     shutil.rmtree(folder)
-
-
-def copy_template(runtime: Runtime, folder: Path) -> Path:
-    """The template that `runtime` clones machines of the default size from, copied into `folder`, which is made."""
-    made = Path(runtime("factory", "init", timeout=BOOT_S).ok().out.strip())
-    folder.mkdir(0o700)
-    subprocess.run(["cp", "-a", "--sparse=always", made, folder / made.name], check=True)
-    return folder / made.name
 
 
 def collect_artefacts(item: pytest.Item, report: pytest.TestReport) -> None:

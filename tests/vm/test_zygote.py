@@ -211,6 +211,30 @@ def test_a_warm_machine_is_a_pods_own(runtime: Runtime, bundle: BundleMaker, war
     assert warming.status()["served"]["warm"] == 2
 
 
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file `word` in a file system that no mount namespace but ours shows."""
+    folder = tmp_path / "late"
+    folder.mkdir()
+    mounts = (["--bind", folder, folder], ["--make-private", folder], ["-t", "tmpfs", "late", folder])
+    for mount in mounts:
+        subprocess.run(["mount", *mount], check=True)
+    (folder / "word").write_text("seen")
+    yield folder
+    for _ in range(2):
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_what_was_mounted_meanwhile_is_seen(runtime: Runtime, bundle: BundleMaker, warming: Zygote, late: Path) -> None:
+    """As Podman and containerd mount root file systems: after the machine has become warm, on mounts of their own."""
+    made = bundle(mounts=[{"destination": "/late", "source": str(late), "options": ["rbind"]}])
+    container = runtime.start(made)
+    assert is_warm(container)
+    assert container.sh("cat /late/word; echo written >/late/answer") == "seen"
+    assert (late / "answer").read_text() == "written\n"
+    container.delete("--force")
+
+
 def test_its_clock_is_right(runtime: Runtime, bundle: BundleMaker, warming: Zygote) -> None:
     least, most = clock.bounds(runtime, bundle("sh", "-c", clock.SCRIPT))
     assert least <= CLOCK_S
