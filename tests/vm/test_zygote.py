@@ -216,9 +216,8 @@ def late(tmp_path: Path) -> Iterator[Path]:
     """A folder with a file `word` in a file system that no mount namespace but ours shows."""
     folder = tmp_path / "late"
     folder.mkdir()
-    mounts = (["--bind", folder, folder], ["--make-private", folder], ["-t", "tmpfs", "late", folder])
-    for mount in mounts:
-        subprocess.run(["mount", *mount], check=True)
+    for options in (["--bind", str(folder)], ["--make-private"], ["-t", "tmpfs", "late"]):
+        subprocess.run(["mount", *options, folder], check=True)
     (folder / "word").write_text("seen")
     yield folder
     for _ in range(2):
