@@ -56,9 +56,10 @@ def plan_blocks(
     rules = resources.get("devices") or []
     nodes = {(d.get("major") or 0, d.get("minor") or 0) for d in linux.get("devices") or [] if d.get("type") == "b"}
     blocks = (*_nodes(sorted(nodes), rules, settings, sysfs), *_binds(sources, rules, settings, sysfs))
+    known = {(block.major, block.minor) for block in blocks}
     limits = resources.get("blockIO") or {}
     for limited in (entry for name in PER_DEVICE for entry in limits.get(name) or []):
-        check_limited(limited["major"], limited["minor"], {(block.major, block.minor) for block in blocks})
+        check_limited(limited["major"], limited["minor"], known)
     return blocks
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from katapy.linux.proc import write_file
 from katapy.storage.virtiofsd import NOFILE
 
 _STATUS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
@@ -103,8 +104,7 @@ def set_oom_score(pids: Iterable[int], score: int) -> None:
     for pid in pids:
         path = f"/proc/{pid}/oom_score_adj"
         if int(_text(path)) != score:
-            with open(path, "w", encoding="ascii") as f:
-                f.write(str(score))
+            write_file(path, str(score))
 
 
 def _identity(path: str) -> tuple[int, int]:

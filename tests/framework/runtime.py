@@ -153,6 +153,16 @@ class Container:
     def state_dir(self) -> Path:
         return self.runtime.root / self.id
 
+    @property
+    def log(self) -> str:
+        """What its supervisor has written down."""
+        return (self.state_dir / "supervisor.log").read_text()
+
+    @property
+    def warnings(self) -> list[str]:
+        """The lines of `log` that warn, of anything but emulation."""
+        return [line for line in self.log.splitlines() if "WARNING" in line and "guests are emulated" not in line]
+
     def start(self) -> None:
         self("start").ok()
 

@@ -22,7 +22,7 @@ def test_clones_have_cids_of_their_own_and_keep_their_connections(runtime: Runti
         cids += [cid_of_clone(container) for container in pair]
         assert [container.sh("echo well") for container in pair] == ["well", "well"]
         for container in pair:
-            log = (container.state_dir / "supervisor.log").read_text()
+            log = container.log
             assert "cut" not in log, log
             container.delete("--force")
     assert len(set(cids)) == 2 * ROUNDS

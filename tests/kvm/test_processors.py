@@ -27,5 +27,5 @@ def test_processors_come_and_go_with_quotas(runtime: Runtime, bundle: BundleMake
     member.delete("--force")
     member.wait()
     wait_for("the second one to go with its container", lambda: online() == "0", GIVEN_BACK_S)
-    log = (pod.sandbox.state_dir / "supervisor.log").read_text()
+    log = pod.sandbox.log
     assert "can't be changed" not in log

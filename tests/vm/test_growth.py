@@ -101,8 +101,8 @@ def test_a_first_container_gets_its_size_from_the_default_template(runtime: Runt
     container = runtime.start(bundle(resources=limit(1300)))
     grown = memory_mib(container)
     assert 512 + 1024 < grown + 48 <= 512 + 1152
-    assert "WARNING" not in warnings_but_emulation(container), "the guest had it all at once"
-    assert cgroup_max(container) == 1300 * MIB
+    assert container.warnings == [], "the guest had it all at once"
+    assert container.sh("cat /sys/fs/cgroup/memory.max") == str(1300 * MIB)
     container.runtime("update", "--memory", str(64 * MIB), "--memory-swap", str(64 * MIB), container.id).ok()
     wait_for("what it does not need is given back", lambda: memory_mib(container) < grown - 1000, GIVEN_BACK_S)
     assert templates(runtime) - before <= {512}
@@ -114,19 +114,10 @@ def templates(runtime: Runtime) -> set[int]:
     return {template["memory_mib"] for template in status["templates"]}
 
 
-def warnings_but_emulation(container: Container) -> str:
-    log = (container.state_dir / "supervisor.log").read_text()
-    return "\n".join(line for line in log.splitlines() if "guests are emulated" not in line)
-
-
-def cgroup_max(container: Container) -> int:
-    return int(container.sh("cat /sys/fs/cgroup/memory.max"))
-
-
 def test_processors_that_no_machine_has_are_a_warning(pod: Pod) -> None:
     container = pod.start(*FOREVER, resources={"cpu": {"quota": 100_000_000, "period": 100_000}})
     assert cpus(container) == 1
-    log = (pod.sandbox.state_dir / "supervisor.log").read_text()
+    log = pod.sandbox.log
     assert "the containers' limits ask for 1000 processors" in log
     end(container)
 
@@ -146,6 +137,6 @@ def test_a_machine_that_may_not_grow_says_so(fixed: Runtime, bundle: BundleMaker
     before = memory_mib(pod.sandbox)
     container = pod.start(*FOREVER, resources=limit(2000))
     assert memory_mib(container) == before
-    log = (pod.sandbox.state_dir / "supervisor.log").read_text()
+    log = pod.sandbox.log
     assert f"ask for 1 processors and 2256 MiB; a machine has 1 processors and {BOOT_MIB} MiB at most" in log
     end(container)

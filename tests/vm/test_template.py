@@ -43,14 +43,6 @@ def is_a_clone(container: Container) -> bool:
     return "-incoming" in Path(f"/proc/{owner_of(container, 'qemu-system')}/cmdline").read_text().split("\0")
 
 
-def log(container: Container) -> str:
-    return (container.state_dir / "supervisor.log").read_text()
-
-
-def warnings(container: Container) -> list[str]:
-    return [line for line in log(container).splitlines() if "WARNING" in line and "emulated" not in line]
-
-
 def identity(container: Container) -> list[str]:
     return container.sh(IDENTITY).split("\n")
 
@@ -95,7 +87,7 @@ def test_it_can_be_turned_off_for_one_call(
     monkeypatch.setenv("KATAPY_FACTORY", "off")
     container = runtime.start(bundle())
     assert not is_a_clone(container)
-    assert warnings(container) == []
+    assert container.warnings == []
 
 
 def truncate_state(template: Path) -> None:
@@ -125,8 +117,8 @@ def test_a_broken_template_costs_one_warning(
     container = runtime.start(bundle())
     assert container.sh("echo well") == "well"
     assert not is_a_clone(container)
-    assert len(warnings(container)) == 1, log(container)
-    assert "a cold boot, because the clone of a template failed" in log(container)
+    assert len(container.warnings) == 1, container.log
+    assert "a cold boot, because the clone of a template failed" in container.log
     assert not template.exists(), "the next create makes a new one"
 
 
@@ -136,8 +128,8 @@ def test_a_template_that_can_t_be_made_costs_one_warning(
     templates.write_text("no folder")
     container = runtime.start(bundle())
     assert not is_a_clone(container)
-    assert len(warnings(container)) == 1, log(container)
-    assert "no template, so a cold boot" in log(container)
+    assert len(container.warnings) == 1, container.log
+    assert "no template, so a cold boot" in container.log
 
 
 def test_two_at_once_make_one_template(runtime: Runtime, bundle: BundleMaker, templates: Path) -> None:

@@ -50,14 +50,6 @@ def supervisor(container: Container) -> int:
     return int(json.loads((container.state_dir / "state.json").read_text())["supervisor_pid"])
 
 
-def log(container: Container) -> str:
-    return (container.state_dir / "supervisor.log").read_text()
-
-
-def warnings(container: Container) -> list[str]:
-    return [line for line in log(container).splitlines() if "WARNING" in line and "emulated" not in line]
-
-
 def is_warm(container: Container) -> bool:
     """By the name that its QEMU was started with."""
     return "guest=warm" in qemu(container).command.split()
@@ -83,7 +75,7 @@ def test_it_forks_the_supervisor(runtime: Runtime, bundle: BundleMaker, zygote: 
     assert parent(supervisor(container)) == zygote.pid
     assert parent(container.pid) == os.getpid(), "the stand-in is the caller's, as without a zygote"
     assert container.sh("echo well") == "well"
-    assert warnings(container) == []
+    assert container.warnings == []
     inodes = processes.descriptors(zygote.pid)
     ours = {name for name in inodes if name.startswith(("socket:", str(template.parent)))}
     assert ours
@@ -131,21 +123,21 @@ def test_pods_outlive_it(runtime: Runtime, bundle: BundleMaker, zygote: Zygote) 
     assert first.sh("echo well") == "well"
     second = runtime.start(bundle())
     assert second.sh("echo well") == "well"
-    assert len(warnings(second)) == 1, log(second)
-    assert "it has ended without taking its socket away" in log(second)
+    assert len(second.warnings) == 1, second.log
+    assert "it has ended without taking its socket away" in second.log
     zygote.start()
     assert parent(supervisor(runtime.start(bundle()))) == zygote.pid
     assert zygote.end() == 0
     assert first.sh("echo well") == "well"
     third = runtime.start(bundle())
-    assert warnings(third) == [], "one that was ended is not missed"
+    assert third.warnings == [], "one that was ended is not missed"
 
 
 def test_a_frozen_one_costs_one_warning(runtime: Runtime, bundle: BundleMaker, zygote: Zygote) -> None:
     zygote.send(signal.SIGSTOP)
     container = runtime.start(bundle())
-    assert len(warnings(container)) == 1, log(container)
-    assert "stopped by a signal" in log(container)
+    assert len(container.warnings) == 1, container.log
+    assert "stopped by a signal" in container.log
     zygote.send(signal.SIGCONT)
     assert parent(supervisor(runtime.start(bundle()))) == zygote.pid
 
@@ -159,8 +151,8 @@ def test_another_mount_namespace_is_refused(runtime: Runtime, bundle: BundleMake
         command = ["unshare", "-m", "--propagation", "unchanged", *argv]
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=BOOT_S, check=True)
     container.start()
-    assert len(warnings(container)) == 1, log(container)
-    assert "its mnt namespace is not the caller's" in log(container)
+    assert len(container.warnings) == 1, container.log
+    assert "its mnt namespace is not the caller's" in container.log
 
 
 def test_a_mistake_in_the_configuration_does_not_end_it(
@@ -195,7 +187,7 @@ def test_a_warm_machine_is_a_pods_own(runtime: Runtime, bundle: BundleMaker, war
     warming.await_warm()
     second = runtime.start(bundle(hostname="second", edit=at_the_guests))
     assert (is_warm(first), is_warm(second)) == (True, True)
-    assert warnings(first) == []
+    assert first.warnings == []
     *ids, hostname = first.sh(IDENTITY).split("\n")
     other = second.sh(IDENTITY).split("\n")
     assert (hostname, other[-1]) == ("first", "second")
@@ -249,12 +241,12 @@ def test_only_who_suits_gets_one(
         container = runtime.start(bundle())
     assert not is_warm(container)
     assert parent(supervisor(container)) == warming.pid
-    assert warnings(container) == []
+    assert container.warnings == []
     assert len(warming.warm()) == 1
     large = runtime.start(bundle(resources={"memory": {"limit": 700 * 2**20}}))
     assert is_warm(large), "it grows"
     assert int(large.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 900 * 1024
-    assert warnings(large) == []
+    assert large.warnings == []
 
 
 def test_a_dead_one_is_replaced(runtime: Runtime, bundle: BundleMaker, warming: Zygote) -> None:
@@ -287,7 +279,7 @@ def test_it_is_killed_while_it_makes_a_machine(runtime: Runtime, bundle: BundleM
     members = wait_for("a machine is on its way", begun)
     warming.end(signal.SIGKILL)
     container = runtime.start(bundle())
-    assert len(warnings(container)) == 1, log(container)
+    assert len(container.warnings) == 1, container.log
     wait_for("all of it has ended", lambda: not any(processes.alive(pid) for pid in members), BOOT_S)
 
 
@@ -303,4 +295,4 @@ def test_it_is_killed_while_it_serves(runtime: Runtime, bundle: BundleMaker, war
     assert call.wait(BOOT_S) == 0
     container.start()
     assert container.sh("echo well") == "well"
-    assert len(warnings(container)) <= 1, log(container)
+    assert len(container.warnings) <= 1, container.log
