@@ -5,6 +5,7 @@ closes every descriptor but its own (supervisor.launch.detach). Pods outlive it.
 """
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -26,6 +27,8 @@ from katapy.zygote.pool import Pool
 _REQUEST_S = 2.0
 """For the header to arrive."""
 _MAX_CALLERS = 64
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accept says where the host has no room for a connection. After a rest of `_REQUEST_S` it may have."""
 _PRELOAD = (
     "katapy.supervisor.main", "katapy.supervisor.loop", "katapy.zygote.warm", "katapy.hypervisor.qemu.driver",
     "katapy.hypervisor.qemu.qmp", "katapy.hypervisor.qemu.nics",
@@ -63,6 +66,7 @@ class Zygote:
         self._selector = selectors.DefaultSelector()
         self._callers: list[_Caller] = []
         self._ending = False
+        self._rests_until = 0.0
         self._files = code.files()
         self._code = code.identity(self._files)
         self._served = {"forked": 0, "warm": 0, "refused": 0}
@@ -80,10 +84,12 @@ class Zygote:
         self._watch(self._listener, self._accept)
         while not self._ending:
             seconds = self._pool.tend()
-            for key, _ in self._selector.select(min(seconds, _REQUEST_S if self._callers else seconds)):
+            waits = self._callers or self._rests_until
+            for key, _ in self._selector.select(min(seconds, _REQUEST_S) if waits else seconds):
                 if key.fileobj in self._watched:  # an earlier one of this round may have closed it
                     key.data()
             self._forget_the_slow()
+            self._listen_again()
         self._pool.close()
 
     def _watch(self, what: socket.socket, then: Callable[[], None]) -> None:
@@ -107,7 +113,10 @@ class Zygote:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # it has gone again, or there are no descriptors: then the slow ones go soon
+        except OSError as e:
+            if e.errno in _SHORT:  # the caller stays in the queue, and would be told of again at once
+                self._rests_until = time.monotonic() + _REQUEST_S
+                self._forget(self._listener)
             return
         connection.setblocking(False)
         if endpoint.peer(connection)[1] != os.geteuid() or len(self._callers) >= _MAX_CALLERS:
@@ -116,6 +125,11 @@ class Zygote:
         who = _Caller(connection, time.monotonic() + _REQUEST_S)
         self._callers.append(who)
         self._watch(connection, lambda: self._read(who))
+
+    def _listen_again(self) -> None:
+        if self._rests_until and self._rests_until <= time.monotonic():
+            self._rests_until = 0.0
+            self._watch(self._listener, self._accept)
 
     def _read(self, who: _Caller) -> None:
         """No byte more than the header: what follows is somebody else's."""

@@ -5,6 +5,7 @@ The machine is played by the agent's process: its end is the machine's end, and 
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
@@ -17,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from framework import evil_agent
 from katapy.agent_client.stdio import Descriptors as Stdio
@@ -29,6 +31,8 @@ from katapy.linux.rtnetlink import COUNTERS, Link
 from katapy.network.loopback import Loopback
 from katapy.network.pod import PodNamespace
 from katapy.network.scan import Found, Interface
+from katapy.sandbox import disks
+from katapy.sandbox.blocks import BlockPlan
 from katapy.sandbox.container import Attachment, Container
 from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import ContainerPlan, HostFacts, SandboxPlan, plan_container, plan_sandbox
@@ -62,6 +66,9 @@ _SPEC: dict[str, Any] = {
     "process": {"args": ["sleep"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
     "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}]},
 }
+_DISK = BlockPlan("/dev/loop0", 7, 0, False, "rw")
+_MORE = {"memory": {"limit": 1 << 30}}
+"""An update for which the machine grows."""
 
 
 def make_plan(spec: dict[str, Any] | None = None) -> SandboxPlan:
@@ -310,7 +317,7 @@ class Host:
         await self.step("exec", self.exec())
         for op in ("pause", "resume"):
             await self.step(op, self.ask(op))
-        await self.step("update", self.ask("update", resources={}))
+        await self.step("update", self.ask("update", resources=_MORE))
         await self.step("kill", self.ask("kill", signal=15))
         await self.step("delete", self.ask("delete", force=True))
 
@@ -335,11 +342,21 @@ class _Accidents(logging.Handler):
         self._found.append(record.getMessage()[:500])
 
 
+def _open_null(path: str, major: int, minor: int, readonly: bool) -> tuple[int, bool]:
+    """In place of a device of the host, which takes root."""
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), readonly
+
+
+def _with_disk(plan: SandboxPlan) -> SandboxPlan:
+    return dataclasses.replace(plan, container=dataclasses.replace(plan.container, blocks=(_DISK,)))
+
+
 @contextlib.asynccontextmanager
 async def besieged(attack: str, method: str = "", config: Config = CONFIG) -> AsyncIterator[Host]:
-    """A sandbox whose agent does `attack`. Whatever came of it, it ends here, and has released the host once."""
+    """A sandbox whose agent does `attack`, for a container with a disk. Whatever came of it, it ends here, and has
+    released the host once."""
     vm = AgentVm(attack, method)
-    plan = make_plan()
+    plan = _with_disk(make_plan())
     accidents: list[str] = []
     watcher = _Accidents(accidents)
     logging.getLogger().addHandler(watcher)
@@ -349,7 +366,8 @@ async def besieged(attack: str, method: str = "", config: Config = CONFIG) -> As
     sandbox = Sandbox(plan, config, vm, "secret" * 8, Timings(0.0), OneInterface(vm, config.timeouts.boot_s), side)
     host = Host(sandbox, vm, plan, side, accidents)
     try:
-        yield host
+        with mock.patch.object(disks, "open_block", _open_null):
+            yield host
     finally:
         if not sandbox.ended.is_set():
             await asyncio.wait_for(sandbox.stop_machine(), STEP_S)

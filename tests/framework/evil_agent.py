@@ -22,9 +22,9 @@ SERVICE = "katapy.agent.v1.Agent"
 STREAMS = {"Events": "unary_stream", "Stdio": "stream_stream"}
 EMPTY_METHODS = (
     "CreateSandbox", "DestroySandbox", "ReseedRng", "SetClock", "StartContainer", "PauseContainer", "ResumeContainer",
-    "UpdateContainer", "RemoveContainer", "UpdateNetwork",
+    "UpdateContainer", "RemoveContainer", "UpdateNetwork", "Resize",
 )  # fmt: skip
-ANSWERS = ("Hello", "CreateContainer", "Stats", "ListProcesses", "Exec", "Signal", "Wait")
+ANSWERS = ("Hello", "CreateContainer", "Stats", "ListProcesses", "Exec", "Signal", "Wait", "FindDisk")
 DIAL = {"Dial": "stream_stream"}
 """Not a step of a container's life: tests/security/test_dials.py asks for it."""
 METHODS = (*EMPTY_METHODS, *ANSWERS, *STREAMS)

@@ -40,6 +40,9 @@ class HonestAgent:
     async def Hello(self, request: bytes, context: Any) -> Answer:
         return pb.HelloReply(protocol_version=names.PROTOCOL_VERSION, agent_version="evil")
 
+    async def FindDisk(self, request: bytes, context: Any) -> Answer:
+        return pb.FindDiskReply(name="vdb", major=254, minor=16)
+
     async def Exec(self, request: bytes, context: Any) -> Answer:
         """As the first answer of a Stdio stream: nobody makes a call of its own for it."""
         return pb.ExecReply(guest_pid=7)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -110,6 +111,26 @@ def test_many_that_say_nothing_are_forgotten(folder: Path, zygote: Zygote) -> No
     wait_for("it serves again", lambda: zygote.status()["running"] or None)
     for connection in silent:
         connection.close()
+
+
+def polled(pid: int) -> int:
+    """How many descriptors a process waits for by epoll."""
+    return sum(file.read_text().count("tfd:") for file in Path(f"/proc/{pid}/fdinfo").iterdir())
+
+
+def test_without_a_descriptor_for_a_caller_it_rests_and_serves_him_later(folder: Path, zygote: Zygote) -> None:
+    """The kernel would tell it of the same caller again and again."""
+    usual = polled(zygote.pid)
+    soft, hard = resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (0, hard))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_S)
+        connection.connect(str(folder / wire.SOCKET))
+        connection.sendall(wire.header("status"))
+        wait_for("it does not look for callers", lambda: polled(zygote.pid) == usual - 1)
+        resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert b'"pid"' in connection.recv(65536)
+    assert polled(zygote.pid) == usual
 
 
 def test_none_is_kept_warm_without_memory_to_spare(runtime: Runtime, folder: Path, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import asyncio
 
 import pytest
 from framework.besieged import IMPATIENT, Host, besieged
-from framework.evil_agent import METHODS
+from framework.evil_agent import DIAL, METHODS
 from framework.evil_bytes import RAW, RAW_SILENT  # raw-goaways floods stderr of a grpc that may write there
 
+from katapy.agent_client import client
 from katapy.errors import KatapyError
+from katapy.protocol import agent_pb2
 from katapy.sandbox.lifecycle import Status
 
 LONGEST_MESSAGE = 2500
@@ -19,10 +21,18 @@ SLACK_S = 6.0
 
 LIES = ("Oversized", "OversizedOutput", "OtherVersion", "AbsurdHello", "AbsurdStatistics", "ExitsWithoutAWord")
 AT_A_METHOD = ("NotProtobuf", "NotText", "Nested", "RefusesNastily", "RefusesAtLength", "Cancels", "FloodsMetadata")
-FIRST_AND_LATER = ("Hello", "CreateContainer", "StartContainer", "Stats", "ListProcesses", "Exec", "Stdio", "Events")
+FIRST_AND_LATER = (
+    "Hello", "FindDisk", "CreateContainer", "StartContainer", "Stats", "ListProcesses", "Exec", "Stdio", "Events"
+)  # fmt: skip
 EVERYWHERE = ("Silent", "Dies", "HangsUp")
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture(autouse=True)
+def impatient_about_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute is no setting: a guest may wait for what was plugged in."""
+    monkeypatch.setattr(client, "_RESIZE_S", IMPATIENT.timeouts.request_s)
 
 
 def check(host: Host) -> None:
@@ -49,6 +59,10 @@ async def attack(name: str, method: str = "") -> Host:
             assert host.sandbox.container("c1").status is Status.STOPPED
             assert 0 <= await host.processes[0].status() <= 255
     return host
+
+
+def test_every_method_is_attacked() -> None:
+    assert {*METHODS, *DIAL} == set(agent_pb2.DESCRIPTOR.services_by_name["Agent"].methods_by_name)
 
 
 @pytest.mark.parametrize("name", LIES)

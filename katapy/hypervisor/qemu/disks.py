@@ -7,7 +7,7 @@ end is an event. QEMU opens no path: /dev/fdset/N means the descriptor.
 import contextlib
 
 from katapy.errors import HypervisorError
-from katapy.hypervisor.qemu.qmp import QmpChannel
+from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.qemu.slots import Slots
 
 _UNPLUG_S = 10.0
@@ -25,8 +25,11 @@ class Disks:
     async def plug(self, fd: int, readonly: bool) -> str:
         """A disk with the open block device `fd` behind it, which stays the caller's; its id is its serial number.
 
-        Raises HypervisorError.
+        A cancellation waits until it is there, and unplugs it. Raises HypervisorError.
         """
+        return await uncut(self._plug(fd, readonly), self.unplug)
+
+    async def _plug(self, fd: int, readonly: bool) -> str:
         self._numbers += 1
         disk = f"disk-{self._numbers}"
         with contextlib.ExitStack() as undo:

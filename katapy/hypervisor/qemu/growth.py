@@ -13,7 +13,7 @@ import errno
 
 from katapy.errors import HypervisorError, errno_text
 from katapy.hypervisor.qemu.devices import MEMORY_SLOT
-from katapy.hypervisor.qemu.qmp import QmpChannel
+from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.vm import Size, VmSpec
 from katapy.linux.bounded_memory import BoundedMemory
 
@@ -42,7 +42,13 @@ class Growth:
             self._memory = None
 
     async def resize(self, size: Size) -> None:
-        """Within what the command line has left room for. Raises HypervisorError, Timeout."""
+        """Within what the command line has left room for; a cancellation waits for it.
+
+        Raises HypervisorError, Timeout.
+        """
+        await uncut(self._resize(size))
+
+    async def _resize(self, size: Size) -> None:
         await self._set_memory(size.memory_mib - self._spec.memory_mib)
         while len(self._cpus) < size.vcpus - self._spec.vcpus:
             await self._add_cpu()

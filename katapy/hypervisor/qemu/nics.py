@@ -9,7 +9,7 @@ import errno
 import os
 
 from katapy.errors import HostError, HypervisorError, errno_text
-from katapy.hypervisor.qemu.qmp import QmpChannel
+from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.qemu.slots import Slots
 
 _VHOST_NET = "/dev/vhost-net"
@@ -25,7 +25,13 @@ class Nics:
         self._numbers = 0
 
     async def plug(self, tap: int, mac: str) -> str:
-        """A card whose other end is `tap`, which stays the caller's; its id. Raises HypervisorError."""
+        """A card whose other end is `tap`, which stays the caller's; its id.
+
+        A cancellation waits until it is there, and unplugs it. Raises HypervisorError.
+        """
+        return await uncut(self._plug(tap, mac), self.unplug)
+
+    async def _plug(self, tap: int, mac: str) -> str:
         self._numbers += 1
         card = f"nic-{self._numbers}"
         slot = self._slots.take(card)

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from qemu.qmp import QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
@@ -19,6 +19,26 @@ _PAUSED = "paused"
 
 # Its warnings concern its own internals; what matters is raised.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+T = TypeVar("T")
+
+
+async def uncut(work: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[None]] | None = None) -> T:
+    """`work` to its end, even if the caller is cancelled meanwhile; then what it has made is undone, if it can be.
+
+    A command that QEMU has been sent is carried out, whoever waits for the answer: nobody would know what there is.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        made = not task.cancelled() and task.exception() is None
+        if made and undo is not None:
+            with contextlib.suppress(HypervisorError, Timeout):
+                await undo(task.result())
+        raise
 
 
 class Added(NamedTuple):
