@@ -32,7 +32,10 @@ _LIMITS_OF_HOST_RUNTIMES = '\n[containers]\ndefault_ulimits = ["nofile=1024:1024
 
 
 class Podman:
-    """One Podman with one image. `close` takes away all that it left on the host."""
+    """One Podman with one image. `close` takes away all that it left on the host.
+
+    It is called in its own folder: conmon writes a file `oom` to wherever it was started, whatever the runtime.
+    """
 
     def __init__(
         self, folder: Path, config: str, runtime: Runtime, cgroup: str, guest: bool, enter: Sequence[str] = ()
@@ -71,16 +74,25 @@ class Podman:
         """A command of Podman to its end; stdin holds `input` and then ends."""
         argv = self.argv(*args)
         begun = time.monotonic()
-        done = subprocess.run(argv, input=input, capture_output=True, timeout=timeout, env=self._env, check=False)
+        done = subprocess.run(
+            argv, input=input, capture_output=True, timeout=timeout, env=self._env, cwd=self.folder, check=False
+        )
         return Result(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
 
     def popen(self, *args: Arg, **streams: Any) -> "subprocess.Popen[bytes]":
         """Starts a command. The caller waits for it."""
-        return subprocess.Popen(self.argv(*args), env=self._env, **streams)
+        return subprocess.Popen(self.argv(*args), env=self._env, cwd=self.folder, **streams)
 
     def terminal(self, *args: Arg) -> tuple["subprocess.Popen[bytes]", Terminal]:
         """Starts a command in a terminal. The caller owns both."""
-        return spawn(["env", *(f"{name}={value}" for name, value in self._environment.items()), *self.argv(*args)])
+        return spawn(
+            [
+                "env",
+                f"--chdir={self.folder}",
+                *(f"{name}={value}" for name, value in self._environment.items()),
+                *self.argv(*args),
+            ]
+        )
 
     def create_flags(self, network: str | None = "none") -> tuple[str, ...]:
         """What `run` and `create` get besides the test's own flags."""
