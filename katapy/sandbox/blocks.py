@@ -3,6 +3,9 @@
 A container gets a device if its spec names it: by a node in linux.devices with a rule that allows this very device
 (what engines make of `--device`), or by a bind mount of it. `--privileged` is not that: engines then list all devices
 of the host, with one rule that allows everything. See `devices` in configs/katapy.yaml.
+
+A bind names a device only by the kernel's own node. Any other may be a container's: in a volume that it may write to,
+it makes nodes of any number, and links to anywhere.
 """
 
 import os
@@ -13,10 +16,12 @@ from typing import Any
 
 from katapy.config import Devices
 from katapy.errors import Unsupported
+from katapy.linux import mount_tree
 from katapy.oci import device_rules
 from katapy.sandbox.sources import Source, SourceKind
 
 _SYSFS = "/sys/dev/block"
+_DEV = "/dev/"
 _NODE = -1
 PER_DEVICE = (
     "weightDevice",
@@ -99,6 +104,8 @@ def _binds(
         path = _path(major, minor, sysfs)
         if path is None:
             raise Unsupported(f"bind mount of {source.path} is not supported: the host's kernel has no such device")
+        if not _is_its_node(source.path, path):
+            raise Unsupported(f"bind mount of {source.path} is not supported: it is not the host's own {path}")
         _check(path, settings)
         access = device_rules.access(rules, "b", major, minor)
         if not {"r", "w"} & set(access):
@@ -114,6 +121,20 @@ def _path(major: int, minor: int, sysfs: str) -> str | None:
     except OSError:
         return None
     return f"/dev/{names[0]}" if names else None
+
+
+def _is_its_node(source: str, path: str) -> bool:
+    """Whether `source` is what the kernel has at `path`, or a mount of that. Links count only where udev makes them."""
+    if source == path:
+        return True
+    try:
+        fd = mount_tree.open_without_links(os.path.realpath(source) if source.startswith(_DEV) else source)
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(path))
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
 
 
 def _check(path: str, settings: Devices) -> None:

@@ -76,6 +76,21 @@ def test_a_bind_of_a_device_takes_a_rule(sysfs: str) -> None:
         planned(sysfs, spec(DENY, mounts=[MOUNT], devices=()), sources={0: DISK})
 
 
+def test_a_bind_of_a_node_that_a_container_made_is_refused(tmp_path: Path, sysfs: str) -> None:
+    """Or of a link to the host's: both lie in a volume of the pod's. For want of a disk the device is /dev/null."""
+    (tmp_path / "7:0/uevent").write_text("DEVNAME=null\n")
+    (tmp_path / "node").touch()
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "dev").symlink_to("/dev")
+    for name in ("node", "link", "dev/null", "gone"):
+        disk = Source(SourceKind.BLOCK, str(tmp_path / name), device=os.makedev(7, 0))
+        with pytest.raises(Unsupported, match=f"{name} is not supported: it is not the host's own /dev/null"):
+            planned(sysfs, spec(ALL, mounts=[MOUNT], devices=()), sources={0: disk})
+    for name in ("/dev/null", "/dev//null"):
+        disk = Source(SourceKind.BLOCK, name, device=os.makedev(7, 0))
+        assert planned(sysfs, spec(ALL, mounts=[MOUNT], devices=()), sources={0: disk})[0].path == "/dev/null"
+
+
 def test_the_document_has_the_guests_numbers(sysfs: str) -> None:
     limit = {"major": 7, "minor": 0, "rate": 1000}
     document = spec(DENY, rule("rw"), mounts=[MOUNT])
