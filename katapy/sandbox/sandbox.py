@@ -31,6 +31,7 @@ from katapy.sandbox.disks import PodDisks
 from katapy.sandbox.events import Events
 from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.host import Host
+from katapy.sandbox.host_names import named_by_host
 from katapy.sandbox.lifecycle import Status
 from katapy.sandbox.network import PodNetwork
 from katapy.sandbox.plan import SHARE_OPTIONS, ContainerPlan, SandboxPlan
@@ -191,11 +192,15 @@ class Sandbox:
         container = Container(plan, agent, self._host.save)
         try:
             await self._while_alive(self._size.fit(agent, plan.id, container.demand))
-            document = place_binds(plan.spec_json, self._host.share(plan, trees))
+            paths = self._host.share(plan, trees)
+            document = place_binds(plan.spec_json, paths)
             disks = await self._while_alive(self._disks.attach(agent, plan.id, plan.blocks))
             container.disks = numbers_of(disks)
             document = place_disks(document, plan.blocks, disks)
-            await self._while_alive(container.create(attachment, document))
+            try:
+                await self._while_alive(container.create(attachment, document))
+            except KatapyError as e:
+                raise named_by_host(e, plan, paths) from e
         except BaseException:
             await self._claims.undo(plan.id, self._undo(agent, container))
             raise
