@@ -1,4 +1,4 @@
-"""The mount calls that take descriptors: openat2, open_tree, mount_setattr, move_mount. Runs in the supervisor.
+"""The mount calls that take descriptors: openat2, open_tree, mount_setattr, move_mount, fsopen. Runs in the supervisor.
 
 A bind mount made in three steps has its flags before anybody can see it, and names its source by a descriptor, so that
 nothing can be swapped in between. System calls by number: the C library of Debian 12 lacks some, and the numbers are
@@ -7,6 +7,7 @@ equal on all architectures (Linux 5.12 or newer).
 
 import os
 import struct
+from collections.abc import Iterable
 
 from katapy.linux.syscall import syscall
 
@@ -18,10 +19,18 @@ _MOUNT_ATTR_IDMAP = 0x100000
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
 _OPEN_TREE_CLONE = 0x1
+_FSOPEN_CLOEXEC = 0x1
+_FSMOUNT_CLOEXEC = 0x1
+_FSCONFIG_SET_FLAG = 0
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
@@ -56,6 +65,20 @@ def clone_tree(fd: int, recursive: bool) -> int:
     """A detached copy (a descriptor, the caller's) of the mount behind `fd`, or of those below too. Raises OSError."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     return syscall(f"/proc/self/fd/{fd}", _SYS_OPEN_TREE, fd, b"", flags)
+
+
+def new_mount(kind: str, options: Iterable[tuple[str, str | None]]) -> int:
+    """A detached mount (a descriptor, the caller's) of a new file system. An option without a value: None. OSError."""
+    context = syscall(kind, _SYS_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC)
+    try:
+        for key, value in options:
+            how = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+            text = None if value is None else os.fsencode(value)
+            syscall(key, _SYS_FSCONFIG, context, how, os.fsencode(key), text, 0)
+        syscall(kind, _SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return syscall(kind, _SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
+    finally:
+        os.close(context)
 
 
 def set_attributes(tree: int, attributes: int, recursive: bool = True) -> None:

@@ -7,6 +7,7 @@ What changes, and why:
   which the pod's containers share: memory can't be shared with the host;
 - a bind mount has the flags of the host's mount as options, where the kernel would have kept them;
 - mapped ids of a bind mount go: the host has mapped them;
+- an overlay is a bind: its directories are the host's, which mounts it (katapy/storage/overlay.py);
 - a namespace of another container of the pod becomes the agent's handle of it; other paths go: a host's namespace means
   nothing in the guest, what they stand for is arranged by the sandbox;
 - the network namespace is the pod's in the guest, which the agent has made and which gets the pod's interfaces;
@@ -28,7 +29,7 @@ from typing import Any
 from katapy.errors import Unsupported
 from katapy.oci.newer_syscalls import answer_newer
 from katapy.protocol import names
-from katapy.sandbox import id_maps
+from katapy.sandbox import id_maps, overlays
 
 Json = dict[str, Any]
 
@@ -125,6 +126,8 @@ def _mount(mount: Json, bind: str | None, userns: bool) -> Json:
     if bind is not None:
         options = [option for option in mount.get("options") or [] if option not in id_maps.OPTIONS]
         mount = {k: v for k, v in mount.items() if k not in ("uidMappings", "gidMappings")}
+        if overlays.is_overlay(mount):
+            mount["type"], options = "bind", overlays.flags(options)
         named = not {"bind", "rbind"}.isdisjoint(options)  # by its type alone, crun takes it for a file system
         return {**mount, "source": bind, "options": options if named else ["bind", *options]}
     return mount

@@ -24,7 +24,7 @@ def plan_id_maps(spec: Mapping[str, Any], sources: Mapping[int, Source]) -> dict
         if not options and not mount.get("uidMappings"):
             continue
         at = f"$.mounts[{index}]"
-        if index not in sources:
+        if index not in sources or sources[index].overlay:
             raise SpecError("id-mapped mounts are only supported for bind-mounts", at)
         if sources[index].kind not in _SHARED:
             raise Unsupported(

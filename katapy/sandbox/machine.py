@@ -184,7 +184,7 @@ def share_container(machine: Machine, container: ContainerPlan, trees: Sequence[
             mount_points.make(f"{machine.shared.directory}/{container.id}/rootfs", container.mount_points)
         for bind in container.binds:
             paths[bind.index] = machine.volumes.add(
-                container.id, bind.source, bind.readonly, bind.recursive, next(tree, None), bind.id_map
+                container.id, bind.source, bind.readonly, bind.recursive, next(tree, None), bind.id_map, bind.overlay
             )
     except BaseException:
         unshare_container(machine, container.id)

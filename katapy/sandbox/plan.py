@@ -22,6 +22,7 @@ from katapy.sandbox.id_maps import plan_id_maps
 from katapy.sandbox.mount_points import plan_mount_points
 from katapy.sandbox.sources import Memory, Source, SourceKind
 from katapy.storage.mount_points import MountPoints
+from katapy.storage.overlay import Overlay
 from katapy.storage.shared_directory import IdMap, ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
@@ -63,13 +64,17 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class BindPlan:
-    """One bind mount: `index` in spec.mounts, host `source`; `readonly` and `id_map` are the host's affair too."""
+    """One bind mount: `index` in spec.mounts, host `source`; `readonly` and `id_map` are the host's affair too.
+
+    overlay: what the host mounts to be bound; then `source` is words for errors.
+    """
 
     index: int
     source: str
     readonly: ReadOnly
     recursive: bool
     id_map: IdMap | None = None
+    overlay: Overlay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ def plan_container(
         rootfs=_join(bundle, spec["root"]["path"]),
         spec_json=spec_json,
         process=process,
-        binds=tuple(_bind(i, s.path, mounts[i], maps.get(i)) for i, s in shared.items()),
+        binds=tuple(_bind(i, s, mounts[i], maps.get(i)) for i, s in shared.items()),
         memory=tuple(memory.values()),
         namespaces=namespaces(spec),
         hostname=spec.get("hostname") or "",
@@ -241,14 +246,14 @@ def _join(bundle: str, path: str) -> str:
     return path if path.startswith("/") else f"{bundle}/{path}"
 
 
-def _bind(index: int, source: str, mount: Mapping[str, Any], id_map: IdMap | None) -> BindPlan:
+def _bind(index: int, source: Source, mount: Mapping[str, Any], id_map: IdMap | None) -> BindPlan:
     options = mount.get("options") or []
     readonly = ReadOnly.NO
     for option in options:  # the last one wins, as with mount(8)
         readonly = _READ_ONLY.get(option, readonly)
-    if readonly is ReadOnly.TOP and _POD_OWNED in source:
+    if readonly is ReadOnly.TOP and _POD_OWNED in source.path:
         readonly = ReadOnly.NO  # the guest keeps this container from writing; another one is to be seen at once
-    return BindPlan(index, source, readonly, "rbind" in options, id_map)
+    return BindPlan(index, source.path, readonly, "rbind" in options, id_map, source.overlay)
 
 
 def namespaces(spec: Mapping[str, Any]) -> tuple[tuple[str, str | None], ...]:

@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from katapy.errors import HostError, Unsupported, errno_text
+from katapy.sandbox.overlays import is_overlay, read_overlay
+from katapy.storage.overlay import Overlay
 
 _TMPFS_TYPES = {"tmpfs", "shm"}
 _EMPTY_DIR = "/kubernetes.io~empty-dir/"
@@ -58,7 +60,8 @@ class Source:
     """`path` is absolute, on the host, or in the guest for kind DEVICE.
 
     `memory`: what the tmpfs behind it is like, for kind MEMORY. `device`: its number, for kind BLOCK. `flags`: of the
-    mount that it is on, as options (_MOUNT_FLAGS), for kinds DIRECTORY and FILE.
+    mount that it is on, as options (_MOUNT_FLAGS), for kinds DIRECTORY and FILE. `overlay`: what the host is to mount;
+    then `path` is words for errors.
     """
 
     kind: SourceKind
@@ -66,6 +69,7 @@ class Source:
     memory: Memory | None = None
     device: int = 0
     flags: tuple[str, ...] = ()
+    overlay: Overlay | None = None
 
 
 def is_bind(mount: Mapping[str, Any]) -> bool:
@@ -74,14 +78,23 @@ def is_bind(mount: Mapping[str, Any]) -> bool:
 
 
 def inspect_sources(mounts: Sequence[Mapping[str, Any]], bundle: str) -> dict[int, Source]:
-    """Index in `mounts` -> its source, for every bind.
+    """Index in `mounts` -> its source, for every bind and every overlay.
 
-    Raises HostError (absent), Unsupported (socket, character device, FIFO; a file system on a block device).
+    Raises HostError (absent), Unsupported (socket, character device, FIFO; a file system on a block device), SpecError.
     """
     for mount in mounts:
         if not is_bind(mount):
             _refuse_disk(mount)
-    return {i: _inspect(m, bundle) for i, m in enumerate(mounts) if is_bind(m)}
+    binds = {i: _inspect(m, bundle) for i, m in enumerate(mounts) if is_bind(m)}
+    overlays = {i: _overlay(m, bundle) for i, m in enumerate(mounts) if is_overlay(m) and i not in binds}
+    return binds | overlays
+
+
+def _overlay(mount: Mapping[str, Any], bundle: str) -> Source:
+    overlay = read_overlay(mount, bundle)
+    for path in overlay.directories:
+        _stat(path, "overlay", mount)
+    return Source(SourceKind.DIRECTORY, f"overlay of {overlay.lower[0]}", overlay=overlay)
 
 
 def _refuse_disk(mount: Mapping[str, Any]) -> None:
@@ -100,10 +113,7 @@ def _refuse_disk(mount: Mapping[str, Any]) -> None:
 
 def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
     path = os.path.normpath(os.path.join(bundle, mount.get("source") or ""))
-    try:
-        status = os.stat(path)
-    except OSError as e:
-        raise HostError(f"mount {path} to {mount['destination']}: stat {path}: {errno_text(e)}") from e
+    status = _stat(path, path, mount)
     mode = status.st_mode
     if stat.S_ISDIR(mode):
         shm = mount["destination"].rstrip("/") == "/dev/shm"
@@ -119,6 +129,13 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
     if stat.S_ISBLK(mode):
         return Source(SourceKind.BLOCK, path, device=status.st_rdev)
     raise Unsupported(f"bind mount of {path} is not supported: only files and directories can be shared with a guest")
+
+
+def _stat(path: str, source: str, mount: Mapping[str, Any]) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as e:
+        raise HostError(f"mount {source} to {mount['destination']}: stat {path}: {errno_text(e)}") from e
 
 
 def _flags(path: str) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import namespaces
 from katapy.sandbox.plan import ContainerPlan
-from katapy.storage.shared_directory import open_tree
+from katapy.storage.overlay import Overlay
+from katapy.storage.volumes import open_volume
 
 _MAX_WORDS = 4096
 MAX_BINDS = 240
@@ -23,7 +24,7 @@ def open_trees(container: ContainerPlan, standin_pid: int) -> list[int]:
     """Descriptors (the caller's) of the root file system and the binds, in the plan's order. HostError, Unsupported."""
     if len(container.binds) > MAX_BINDS:
         raise Unsupported(f"{len(container.binds)} bind mounts: a container of a pod can have {MAX_BINDS}")
-    sources = [(container.rootfs, True), *((b.source, b.recursive) for b in container.binds)]
+    sources = [(container.rootfs, True, None), *((b.source, b.recursive, b.overlay) for b in container.binds)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -39,14 +40,14 @@ def open_trees(container: ContainerPlan, standin_pid: int) -> list[int]:
     return fds
 
 
-def _child(sources: Iterable[tuple[str, bool]], standin_pid: int, channel: socket.socket) -> None:
+def _child(sources: Iterable[tuple[str, bool, Overlay | None]], standin_pid: int, channel: socket.socket) -> None:
     """In the fork. Never returns."""
     source = ""
     try:
         namespaces.join("mount", f"/proc/{standin_pid}/ns/mnt")
         trees = []
-        for source, recursive in sources:
-            trees.append(open_tree(source, recursive))
+        for source, recursive, overlay in sources:
+            trees.append(open_volume(source, recursive, overlay))
         socket.send_fds(channel, [b"trees"], trees)
     except OSError as e:
         channel.send(f"{source}: {errno_text(e)}".encode()[:_MAX_WORDS])

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from katapy.errors import HostError, errno_text
 from katapy.linux import mount_tree
+from katapy.storage.overlay import Overlay, mount_overlay
 from katapy.storage.path_below import Inode, path_below
 from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, open_tree
 
@@ -62,17 +63,21 @@ class Volumes:
         recursive: bool,
         tree: int | None = None,
         id_map: IdMap | None = None,
+        overlay: Overlay | None = None,
     ) -> str:
-        """Shares `source` with the guest for a container; its path there. As SharedDirectory.add_mount."""
+        """Shares `source`, or `overlay`, with the guest for a container; its path there. As SharedDirectory's."""
         with contextlib.ExitStack() as stack:
             try:
                 if tree is None:
-                    tree = open_tree(source, recursive)
+                    tree = open_volume(source, recursive, overlay)
                     stack.callback(os.close, tree)
                 status, mounted = os.fstat(tree), os.fstatvfs(tree)
             except OSError as e:
                 raise HostError(f"can't share {source}: {errno_text(e)}") from e
-            self._check_links(source, status)
+            if overlay is None:
+                self._check_links(source, status)
+            else:
+                self._check_overlay(overlay)
             identity = _Identity(status.st_dev, status.st_ino, mounted.f_flag & _FLAGS, recursive, id_map)
             volume = self._find(identity, readonly) or self._share(identity, source, readonly, tree)
         volume.users.add(container_id)
@@ -113,6 +118,12 @@ class Volumes:
             if not same:
                 raise HostError(f"can't share {source}: it leads out of {volume.source}, which is the pod's to change")
 
+    def _check_overlay(self, overlay: Overlay) -> None:
+        """Its mount does not say which directories it is of."""
+        for path in overlay.directories:
+            for volume, _ in self._on_the_way(path):
+                raise HostError(f"can't share an overlay of {path}: {volume.source} is the pod's to change")
+
     def _on_the_way(self, source: str) -> list[tuple[_Volume, str]]:
         """Writable volumes that `source` leads through, and what of it is below: by their names, or by other ones."""
         writable = [v for v in self._volumes if v.readonly is ReadOnly.NO]
@@ -140,3 +151,8 @@ class Volumes:
         volume = _Volume(identity, readonly, source, name, path)
         self._volumes.append(volume)
         return volume
+
+
+def open_volume(source: str, recursive: bool, overlay: Overlay | None = None) -> int:
+    """A detached tree (a descriptor, the caller's) of what a container binds. Raises OSError."""
+    return open_tree(source, recursive) if overlay is None else mount_overlay(overlay)

@@ -17,7 +17,7 @@ _NET_BIND_SERVICE = 10
 
 @dataclass(frozen=True)
 class Fenced:
-    """A container, and the folder of the host whose `rw`, `ro`, `file` and `file-ro` are in its root, too."""
+    """A container, and the folder of the host whose `rw`, `ro`, `over`, `file` and `file-ro` are in its root, too."""
 
     box: Box
     host: Path
@@ -26,14 +26,15 @@ class Fenced:
 @pytest.fixture(scope="module")
 def fenced(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Fenced:
     host = tmp_path_factory.mktemp("volumes")
-    for name in ("rw", "ro"):
+    for name in ("rw", "ro", "over"):
         (host / name).mkdir()
         (host / name / "old").write_text("old\n")
     for name in ("file", "file-ro"):
         (host / name).write_text("old\n")
     (host / "profile.json").write_text(json.dumps(_NO_MKDIR))
     flags = ["--read-only", "--tmpfs=/scratch:size=1m", "--cap-drop=all", "--cap-add=net_bind_service"]
-    flags += [f"--volume={host}/rw:/rw", f"--volume={host}/ro:/ro:ro"]
+    flags += [f"--volume={host}/rw:/rw", f"--volume={host}/ro:/ro:ro", f"--volume={host}/over:/over:O"]
+    flags += [f"--mount=type=image,src={IMAGE},dst=/image"]
     flags += [f"--volume={host}/file:/file", f"--volume={host}/file-ro:/file-ro:ro"]
     flags += [f"--security-opt=seccomp={host}/profile.json", "--memory=64m", "--cpus=0.5", "--pids-limit=33"]
     return Fenced(podman.detached(*flags, IMAGE, "sh", "-c", _INIT), host)
@@ -64,6 +65,15 @@ def test_a_file_shows_writes_at_once_on_both_sides(fenced: Fenced) -> None:
     with (fenced.host / "file").open("a") as file:
         file.write("outside\n")
     assert fenced.box.sh("cat /file") == "old\ninside\noutside"
+
+
+def test_an_overlay_keeps_its_changes_from_the_folder(fenced: Fenced) -> None:
+    assert fenced.box.sh("echo inside >> /over/old; touch /over/new; cat /over/old") == "old\ninside"
+    assert [(p.name, p.read_text()) for p in (fenced.host / "over").iterdir()] == [("old", "old\n")]
+
+
+def test_an_image_can_be_a_volume(fenced: Fenced) -> None:
+    assert fenced.box.sh("cat /image/etc/group") == fenced.box.sh("cat /etc/group")
 
 
 @pytest.mark.parametrize("path", ["/ro/old", "/ro/new", "/file-ro"])

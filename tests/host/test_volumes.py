@@ -11,6 +11,7 @@ import pytest
 
 from katapy.errors import HostError
 from katapy.linux import mount
+from katapy.storage.overlay import Overlay
 from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, enter_private_mounts, open_tree
 from katapy.storage.volumes import Volumes
 
@@ -133,6 +134,44 @@ def test_a_tree_is_shared_whatever_its_path_has_become(tmp_path: Path, data: Pat
         data.symlink_to("/etc")
         volumes.add("a", str(data), ReadOnly.NO, True, tree)
         assert os.listdir(tmp_path / "shared/@1/mounts/0") == ["file"]
+
+    isolated(run)
+
+
+def test_an_overlay_keeps_its_changes_apart(tmp_path: Path, data: Path) -> None:
+    for name in ("upper", "work", "second"):
+        (tmp_path / name).mkdir()
+    lower = (str(data), str(tmp_path / "second"))
+    overlay = Overlay(lower, str(tmp_path / "upper"), str(tmp_path / "work"), ("index=off",))
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        volumes.add("a", "overlay", ReadOnly.NO, False, overlay=overlay)
+        place = tmp_path / "shared/@1/mounts/0"
+        (place / "file").write_text("changed")
+        assert [(d / "file").read_text() for d in (place, data, tmp_path / "upper")] == ["changed", "x", "changed"]
+        volumes.add("a", "overlay", ReadOnly.NO, False, overlay=Overlay(lower, "", "", ()))
+        with pytest.raises(OSError, match="Read-only"):
+            (tmp_path / "shared/@2/mounts/0/new").touch()
+        volumes.drop("a")
+        assert folders(tmp_path) == []
+
+    isolated(run)
+
+
+@pytest.mark.parametrize("lower, upper", [("data/file", ""), ("data", "nowhere"), ("data/sub", "")])
+def test_an_overlay_that_cant_be_is_an_error(tmp_path: Path, data: Path, lower: str, upper: str) -> None:
+    """No directory, nothing there, and one that the pod may change."""
+    (data / "sub").mkdir()
+    other = str(tmp_path / upper) if upper else ""
+    overlay = Overlay((str(tmp_path / lower),), other, other, ())
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        volumes.add("a", str(data), ReadOnly.NO, True)
+        with pytest.raises(HostError, match="can't share"):
+            volumes.add("b", "overlay", ReadOnly.NO, False, overlay=overlay)
+        assert folders(tmp_path) == ["@1"]
 
     isolated(run)
 

@@ -10,10 +10,12 @@ from katapy.config import Hypervisor
 from katapy.errors import SpecError, Unsupported
 from katapy.hypervisor.vm import Accelerator, ShareType, Size, Transport
 from katapy.protocol import names
+from katapy.sandbox import plan_wire
 from katapy.sandbox.annotations import GUEST_WRITES, MEMORY_MIB, VCPUS, guest_writes, sizing
 from katapy.sandbox.guest_spec import place_binds
 from katapy.sandbox.plan import ContainerPlan, HostFacts, plan_container, plan_sandbox
 from katapy.sandbox.sources import Memory, Source, SourceKind
+from katapy.storage.overlay import Overlay
 from katapy.storage.shared_directory import ReadOnly
 
 FACTS = HostFacts(
@@ -60,6 +62,18 @@ def test_the_guest_sees_its_own_paths_only() -> None:
     assert seen["mounts"][0]["options"] == ["rbind", "ro"]
     assert seen["linux"]["cgroupsPath"] == "/katapy/c1"
     assert "/srv/secret" not in json.dumps(seen)
+
+
+def test_the_hosts_overlay_is_a_bind_of_the_guests() -> None:
+    document, overlay = spec(), Overlay(("/low",), "/up", "/work", ())
+    options = ["lowerdir=/low", "upperdir=/up", "workdir=/work", "private", "ro"]
+    document["mounts"] = [{"destination": "/o", "type": "overlay", "source": "overlay", "options": options}]
+    planned = container(document, {0: Source(SourceKind.DIRECTORY, "overlay of /low", overlay=overlay)})
+    assert (planned.binds[0].overlay, planned.binds[0].readonly) == (overlay, ReadOnly.TOP)
+    assert plan_wire.decode(plan_wire.encode(planned)) == planned
+    assert json.loads(planned.spec_json)["mounts"][0] == {
+        "destination": "/o", "type": "bind", "source": "", "options": ["bind", "private", "ro"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
