@@ -22,6 +22,7 @@ _UNSUPPORTED = {
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0, a command's own (run, exec), 3 unknown verb, 255 failed exec, otherwise 1."""
+    _open_missing_stdio()
     args, log = Args(), Log()
     try:
         return _run(sys.argv[1:] if argv is None else argv, args, log)
@@ -32,6 +33,16 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as e:
         # A bug, or the host in a state nobody thought of: still one line, and the place with --debug.
         return _fail(KatapyError(f"internal error: {type(e).__name__}: {e}"), args, log, e)
+
+
+def _open_missing_stdio() -> None:
+    """Whoever calls may have closed some (`katapy run <&-`). What is opened later must not become one of them: a
+    container would write into a log or a control socket. As Go's runtime does it for runc."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest one that is free
 
 
 def _run(argv: list[str], args: Args, log: Log) -> int:

@@ -25,6 +25,8 @@ _SLACK_S = 5.0
 _BOOTS = 2.0
 """A clone that does not live is given up before a machine boots in its place."""
 _MAX_LOG = 1024 * 1024
+_WARNING = " WARNING "
+"""In a line of the supervisor's log that says nothing about its end."""
 
 
 class Place(Protocol):
@@ -132,7 +134,8 @@ class Alone:
                 f"{store.directory(self._root, self.sandbox_id)}/{LOG_FILE}", encoding="utf-8", errors="replace"
             ) as f:
                 lines = f.read(_MAX_LOG).strip().splitlines()
-            raise HostError(f"the supervisor ended: {lines[-1] if lines else 'it left no word'}") from e
+            words = [line for line in lines if _WARNING not in line]
+            raise HostError(f"the supervisor ended: {words[-1] if words else 'it left no word'}") from e
 
     def close(self) -> None:
         self._launched.let_go()

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,16 @@ import pytest
 from katapy.cli import main as main_module
 from katapy.cli.main import main
 
+_SHOW_STDIO = """
+import os
+from katapy.cli import state, main
+def show(args):
+    found = [(os.readlink(f"/proc/self/fd/{n}"), os.get_inheritable(n)) for n in range(3)]
+    os.write(int(args.id), repr(found).encode())
+    return 7
+state.run = show
+raise SystemExit(main.main(["--log", "/dev/zero", "state", "9"]))
+"""
 TEXT = re.compile(r'time="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ" level=error msg=(.*)\n')
 Katapy = Callable[..., Any]
 
@@ -154,3 +166,11 @@ def test_a_closed_standard_output_is_an_error(katapy: Katapy, monkeypatch: pytes
     result = katapy("list")
     assert result.status == 1
     assert message(result.err) == "write to standard output: broken pipe"
+
+
+def test_descriptors_that_the_caller_has_closed_lead_nowhere() -> None:
+    """And are no log or socket that is opened later."""
+    shell = ["sh", "-c", 'exec "$@" 9>&1 <&- >&- 2>&-', "sh", sys.executable, "-c", _SHOW_STDIO]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == repr([("/dev/null", True)] * 3)
