@@ -37,8 +37,8 @@ lint: setup ## ruff, mypy and the import rules
 unit: setup ## tests that need no root and no virtual machine
 	@$(PYTHON) -m pytest -q tests/unit $(PYTEST_ARGS)
 
-test: image ## all tests, linters included (PYTEST_ARGS: more arguments)
-	@$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+test: image ## all tests, linters included (PYTEST_ARGS: more arguments; `-n 0`: one after the other)
+	@$(PYTHON) -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
 
 test-kvm: image ## tests on a host with KVM, vsock, cgroup v2 and systemd: here, or in a test host (KVM_TESTS: other ones)
 	@$(PYTHON) -m pytest --testhost $(KVM_TESTS) $(PYTEST_ARGS)

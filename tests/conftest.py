@@ -3,10 +3,9 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from framework import capabilities, fixtures, remote
+from framework import capabilities, fixtures, lanes, remote
 from hypothesis import HealthCheck, settings
 
 # Some tests run grpc in this process, later ones fork helpers from it. grpc's own fork handlers restart its poller in
@@ -23,10 +22,10 @@ TIERS_WITH_ROOT = ("host", "vm", "engines", "kvm", "perf")
 _IN_A_TEST_HOST_S = 3600
 """A test's limit where the first one makes the test host; in there every test has its own."""
 _SLOWEST = 15
-LEFT_OUT = pytest.StashKey[int]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.register(lanes, "katapy-lanes")
     parser.addoption(
         "--runtime",
         default=str(fixtures.KATAPY),
@@ -56,7 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = config.getoption("testhost") or any("kvm" in argument for argument in config.args)
     elsewhere = not (named or remote.is_inside()) and bool(capabilities.missing())
     left_out = [item for item in items if elsewhere and item.get_closest_marker("long")]
-    config.stash[LEFT_OUT] = len(left_out)
+    if left_out:
+        lanes.report(config, f"{len(left_out)} tests of the tier kvm were left to `make test-kvm`")
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
     for item in items:
@@ -87,11 +87,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             item.add_marker(pytest.mark.timeout(_IN_A_TEST_HOST_S))
         warm = everything or any(item.get_closest_marker("long") for item in chosen)
         config.pluginmanager.register(remote.Remote(config, [i.nodeid for i in chosen], warm), "katapy-remote")
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if count := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"{count} tests of the tier kvm were left to `make test-kvm`")
 
 
 @pytest.hookimpl(wrapper=True)

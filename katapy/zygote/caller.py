@@ -70,16 +70,24 @@ def suits_warm(caller: Standing, own: Standing) -> bool:
     """Whether a machine that was started by `own` is as if `caller` had started it. Pure.
 
     The OOM score can still be given to it. Limits that we set ourselves don't count, but that for descriptors as far
-    as virtiofsd uses it.
+    as virtiofsd uses it. A lower limit of processes (Podman has the kernel's pid_max) is the supervisor's alone, which
+    takes on all limits: QEMU may not start any (-sandbox spawn=deny), and virtiofsd is root.
     """
-    descriptors = [min(s.limits[resource.RLIMIT_NOFILE][1] % 2**64, NOFILE) for s in (caller, own)]
-    same = all(limit in _SET_BY_US or caller.limits[limit] == own.limits[limit] for limit in _LIMITS)
+    descriptors = [min(_hard(s, resource.RLIMIT_NOFILE), NOFILE) for s in (caller, own)]
+    apart = {*_SET_BY_US, resource.RLIMIT_NPROC}
+    same = all(limit in apart or caller.limits[limit] == own.limits[limit] for limit in _LIMITS)
     return (
         same
         and descriptors[0] == descriptors[1]
+        and _hard(caller, resource.RLIMIT_NPROC) <= _hard(own, resource.RLIMIT_NPROC)
         and caller.niceness == own.niceness
         and caller.processors == own.processors
     )
+
+
+def _hard(standing: Standing, limit: int) -> int:
+    """Unlimited is the highest number."""
+    return standing.limits[limit][1] % 2**64
 
 
 def take_on(standing: Standing) -> None:

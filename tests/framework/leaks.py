@@ -5,7 +5,9 @@ network namespaces, taps, unix sockets, files below the state root. Other people
 ours to judge, so what can't be tied to a descendant must carry the token.
 """
 
+import json
 import os
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,6 @@ _STORAGE = "/podman/root/overlay"
 """Podman's folder of layers: it mounts and unmounts it as it likes, and its tests' fixture has the last word."""
 CGROUPS = Path("/sys/fs/cgroup")
 NETNS = Path("/run/netns")
-LINKS = Path("/sys/class/net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def take(scope: Scope) -> Snapshot:
             "mount": _mounts(scope),
             "cgroup": _cgroups(scope),
             "network namespace": _names(NETNS),
-            "tap": _plain(p.parent.name for p in LINKS.glob("*/tun_flags")),
+            "tap": _taps(),
             "unix socket": _sockets(scope),
             "file": _files(scope),
         }
@@ -119,6 +120,13 @@ def _cgroups(scope: Scope) -> dict[str, str]:
 def _sockets(scope: Scope) -> dict[str, str]:
     paths = (line.split(" ", 8)[-1].split()[-1] for line in Path("/proc/net/unix").read_text().splitlines())
     return _plain(p for p in paths if scope.owns(p))
+
+
+def _taps() -> dict[str, str]:
+    """Asked of the kernel: /sys/class/net shows the network namespace that /sys was mounted in."""
+    argv = ["ip", "-json", "link", "show", "type", "tun"]
+    listed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return _plain(link["ifname"] for link in json.loads(listed or "[]"))
 
 
 def _names(folder: Path) -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from framework import lanes
+
 REPORTS_FD = "KATAPY_TEST_REPORTS_FD"
 """Environment variable: the descriptor that the inner pytest writes reports to."""
 _BEGIN_S = 600.0
@@ -128,12 +130,11 @@ class Remote:
             self._stream = None
             self._failure = self._failure or "the test host has been taken down"
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self.close()
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.ran:
-            terminalreporter.write_line(f"{self.ran} tests ran in a test host (tests/testhost), not on this machine")
+            lanes.report(self._config, f"{self.ran} tests ran in a test host (tests/testhost), not on this machine")
 
 
 def install_sender(config: pytest.Config) -> None:

@@ -68,3 +68,12 @@ def test_others_do(other: caller.Standing) -> None:
 )
 def test_descriptors_matter_as_far_as_virtiofsd_uses_them(one: int, other: int, suits: bool) -> None:
     assert caller.suits_warm(with_files(one), with_files(other)) is suits
+
+
+@pytest.mark.parametrize(
+    "one,other,suits",
+    [(32768, 32768, True), (32768, UNLIMITED, True), (UNLIMITED, 32768, False), (UNLIMITED, UNLIMITED, True)],
+)
+def test_a_caller_may_start_fewer_processes(one: int, other: int, suits: bool) -> None:
+    theirs, ours = (limited(resource.RLIMIT_NPROC, (100, hard)) for hard in (one, other))
+    assert caller.suits_warm(theirs, ours) is suits
