@@ -1,8 +1,9 @@
 """`make test` in lanes: pytest-xdist's workers, which share the files of tests out among themselves.
 
-The first lane is the host itself. Each other one has namespaces of its own for the network and for mounts, with an
-empty `/run/netns`, so that no lane meets another's interfaces, addresses and named namespaces. All else carries a token
-of its lane already (framework/leaks.py). What is said here runs in the pytest that shares out; `report` in all.
+The first lane is the host itself. Each other one (lane.sh) has namespaces of its own for the network and for mounts,
+an empty `/run/netns` and templates of its own, so that no lane meets another's interfaces, addresses, named namespaces
+and half-made templates. All else carries a token of its lane already (framework/leaks.py). What is said here runs in
+the pytest that shares out; `report` in all.
 """
 
 import os

@@ -1,12 +1,12 @@
 """The tier vm: the runtime's command line against real machines. A boot costs ten seconds: share containers."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from framework.fixtures import *  # noqa: F403
-from framework.runtime import BOOT_S, Runtime
+from framework.runtime import Runtime
 from framework.settings import write_settings
+from framework.templates import copy_template
 from framework.wait import PATIENCE
 
 
@@ -25,7 +25,4 @@ def template(runtime: Runtime, templates: Path, monkeypatch: pytest.MonkeyPatch)
     """The template that machines of the default size are cloned from, copied: it may be harmed."""
     with monkeypatch.context() as patch:
         patch.delenv("KATAPY_CONFIG")
-        made = Path(runtime("factory", "init", timeout=BOOT_S).ok().out.strip())
-    templates.mkdir(0o700)
-    subprocess.run(["cp", "-a", "--sparse=always", made, templates / made.name], check=True, text=True)
-    return templates / made.name
+        return copy_template(runtime, templates)
