@@ -1,6 +1,6 @@
 """The stand-in: the host process whose pid stands for a process in the guest. Forked by the CLI (create, run, exec).
 
-It is a /bin/sh that waits on descriptor 3, one end of a socket pair whose other end the supervisor holds: signals it
+It is a shell that waits on descriptor 3, one end of a socket pair whose other end the supervisor holds: signals it
 receives go out as decimal lines, the exit status comes in as one, and it exits with that. End of file means that the
 supervisor is gone: exit 137. Killing the stand-in closes the pair, by which the supervisor knows to kill the guest's
 process. A shell is a twentieth of a forked Python: 0.2 MB against 4 (docs/decisions/0002-stand-in.md).
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 CHANNEL_FD = 3
 KILLED_STATUS = 128 + signal.SIGKILL
 _READY = b"ready"
+_DASH = "/bin/dash"
+"""Debian's /bin/sh, and there also where that is bash, whose `read` is not cut short by SIGWINCH (SA_RESTART in its
+sig.c): the guest would not be told of a terminal's new size."""
+_SHELL = "/bin/sh"
 
 _UNTRAPPED = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE}
 _FORWARDED = sorted(s for s in signal.valid_signals() if s not in _UNTRAPPED)
@@ -202,7 +206,8 @@ def _exec_shell(name: str, channel: int, report: int) -> None:
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     shown = name.lstrip("-") or "container"  # a leading dash makes a login shell, which reads the host's profile
-    _execve("/bin/sh", [shown, "-c", SCRIPT], {"PATH": "/usr/bin:/bin"})
+    shell = _DASH if os.path.exists(_DASH) else _SHELL
+    _execve(shell, [shown, "-c", SCRIPT], {"PATH": "/usr/bin:/bin"})
 
 
 def _close_quietly(fd: int) -> None:

@@ -54,9 +54,12 @@ def test_what_cannot_be_executed(podman: Podman, command: str, status: int) -> N
     assert done.err.count("\n") == 1
 
 
-def test_killed_for_memory_is_137(podman: Podman) -> None:
-    done = podman.run("--rm", "--memory=64m", IMAGE, "tail", "/dev/zero")
-    assert done.status == 137
+def test_killed_for_memory_is_137_and_told(podman: Podman) -> None:
+    """By a file, or with Podman 5 and cgroup v2 by the kernel: conmon watches the host's cgroup for it."""
+    assert podman.run("--name=hungry", "--memory=64m", IMAGE, "tail", "/dev/zero").status == 137
+    box = Box(podman, "hungry")
+    assert box.inspect("State.OOMKilled") == "true"
+    box("rm").ok()
 
 
 def test_a_volume_that_is_missing_is_one_line(podman: Podman, tmp_path: Path) -> None:

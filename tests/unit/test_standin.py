@@ -73,6 +73,18 @@ def _until_trapping(pid: int) -> None:
             return
 
 
+@pytest.mark.parametrize("there, shell", [("/bin/dash", "/bin/dash"), ("/absent", "/bin/bash")])
+def test_it_is_dash_where_there_is_one(there: str, shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/bin/sh of some hosts is bash, which tells of no SIGWINCH while it waits."""
+    monkeypatch.setattr(standin, "_SHELL", "/bin/bash")
+    monkeypatch.setattr(standin, "_DASH", there)
+    started = released()
+    assert os.readlink(f"/proc/{started.pid}/exe") == os.path.realpath(shell)
+    started.channel.send(b"0\n")
+    assert wait(started.pid) == 0
+    started.channel.close()
+
+
 def test_killing_it_closes_the_channel() -> None:
     started = released()
     os.kill(started.pid, signal.SIGKILL)
