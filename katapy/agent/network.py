@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from katapy.agent import modules
@@ -52,7 +52,7 @@ class Network:
                     nl = stack.enter_context(Netlink())
                     pod = os.dup(pod)
                 stack.callback(os.close, pod)
-                await self._take_devices(nl, pod, [i.mac for i in request.interfaces])
+                await self._take_devices(nl, pod, {i.mac: i.shared_mac for i in request.interfaces})
                 try:
                     self._name(nl, {self._devices[i.mac]: i.name for i in request.interfaces})
                     for interface in request.interfaces:
@@ -64,8 +64,9 @@ class Network:
 
     # -- devices ------------------------------------------------------------------------------------------------------
 
-    async def _take_devices(self, nl: Netlink, pod: int, macs: list[bytes]) -> None:
-        """All of `macs` are in the pod's namespace then. Those that are no longer asked for are forgotten."""
+    async def _take_devices(self, nl: Netlink, pod: int, macs: Mapping[bytes, bytes]) -> None:
+        """All of `macs` are in the pod's namespace then, with the hardware address that is said beside them if one is.
+        Those that are no longer asked for are forgotten."""
         present = {link.ifindex for link in rtnetlink.links(nl)}
         self._devices = {m: i for m, i in self._devices.items() if m in macs and i in present}
         missing = [mac for mac in macs if mac not in self._devices]
@@ -76,7 +77,7 @@ class Network:
         with Netlink(groups=rtnetlink.GROUPS) as changes, Netlink() as own:
             for mac in missing:
                 link = await _appearance(own, changes, mac)
-                self._devices[mac] = _move(own, nl, link, pod)
+                self._devices[mac] = _move(own, nl, link, pod, macs[mac])
 
     def _name(self, nl: Netlink, names_wanted: dict[int, str]) -> None:
         """Names may be exchanged between devices, so those that change first get one that nobody wants."""
@@ -129,14 +130,17 @@ async def _appearance(own: Netlink, changes: Netlink, mac: bytes) -> Link:
         raise Timeout(f"the network device {mac.hex(':')} did not appear in the guest", DEVICE_DEADLINE_S) from e
 
 
-def _move(own: Netlink, nl: Netlink, link: Link, pod: int) -> int:
-    """Its index in the pod's namespace, where it is down and has no address. Raises HostError."""
+def _move(own: Netlink, nl: Netlink, link: Link, pod: int, mac: bytes) -> int:
+    """Its index in the pod's namespace, where it is down, has no address, and gets that hardware address unless it is
+    empty. Raises HostError."""
     before = {known.ifindex for known in rtnetlink.links(nl)}
     try:
         rtnetlink.set_link(own, link.ifindex, up=False)
         rtnetlink.set_link(own, link.ifindex, name=f"katapy{link.ifindex}")
         rtnetlink.set_link(own, link.ifindex, netns=pod)
         (index,) = (new.ifindex for new in rtnetlink.links(nl) if new.mac == link.mac and new.ifindex not in before)
+        if mac:
+            rtnetlink.set_link(nl, index, mac=mac)
         rtnetlink.forbid_own_addresses(nl, index)
     except OSError as e:
         raise HostError(f"move the network device {link.name} to the pod in the guest: {errno_text(e)}") from e

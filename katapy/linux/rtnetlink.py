@@ -146,6 +146,7 @@ def set_link(
     up: bool | None = None,
     name: str = "",
     mtu: int = 0,
+    mac: bytes = b"",
     netns: int = -1,
 ) -> None:
     """Changes what is given. `netns`: a descriptor of the namespace that it moves to. Raises OSError."""
@@ -154,6 +155,8 @@ def set_link(
         body += text(_IFLA_IFNAME, name)
     if mtu:
         body += u32(_IFLA_MTU, mtu)
+    if mac:
+        body += attribute(_IFLA_ADDRESS, mac)
     if netns >= 0:
         body += u32(_IFLA_NET_NS_FD, netns)
     nl.request(RTM_NEWLINK, body)

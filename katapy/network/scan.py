@@ -48,7 +48,7 @@ def select(links: list[Link], addresses: list[Address], routes: list[Route], nei
     chosen: dict[int, Link] = {}
     left_out = []
     for link in links:
-        reason = _unfit(link, chosen)
+        reason = _unfit(link)
         if reason is None:
             chosen[link.ifindex] = link
         elif reason:
@@ -63,7 +63,7 @@ def select(links: list[Link], addresses: list[Address], routes: list[Route], nei
     )
 
 
-def _unfit(link: Link, chosen: dict[int, Link]) -> str | None:
+def _unfit(link: Link) -> str | None:
     """None for an interface that the guest gets; why not, or empty where nobody would expect it."""
     if link.flags & rtnetlink.IFF_LOOPBACK or link.kind in _NOT_FOR_GUESTS or link.name.startswith(TAP_PREFIX):
         return ""
@@ -73,8 +73,6 @@ def _unfit(link: Link, chosen: dict[int, Link]) -> str | None:
         return ""
     if link.lower:
         return "it is stacked on another interface of the namespace"
-    if any(other.mac == link.mac for other in chosen.values()):
-        return "another interface has the same hardware address"
     return None
 
 

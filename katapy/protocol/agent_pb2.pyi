@@ -1158,12 +1158,15 @@ class NetworkInterface(_message.Message):
     MTU_FIELD_NUMBER: _builtins.int
     UP_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    SHARED_MAC_FIELD_NUMBER: _builtins.int
     mac: _builtins.bytes
-    """by which the device is found"""
+    """by which the device is found, and named in routes and neighbours"""
     name: _builtins.str
     """1 to 15 characters"""
     mtu: _builtins.int
     up: _builtins.bool
+    shared_mac: _builtins.bytes
+    """what it gets then, if another interface has it too"""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAddress]: ...
     def __init__(
@@ -1174,10 +1177,11 @@ class NetworkInterface(_message.Message):
         mtu: _builtins.int = ...,
         up: _builtins.bool = ...,
         addresses: _abc.Iterable[Global___NetworkAddress] | None = ...,
+        shared_mac: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "mac", b"mac", "mtu", b"mtu", "name", b"name", "up", b"up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "mac", b"mac", "mtu", b"mtu", "name", b"name", "shared_mac", b"shared_mac", "up", b"up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

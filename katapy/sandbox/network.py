@@ -5,6 +5,7 @@ by watching afterwards. Every interface is a card that is plugged into the machi
 """
 
 import asyncio
+import itertools
 import logging
 import os
 from typing import NamedTuple
@@ -25,12 +26,17 @@ _SETTLE_S = 0.1
 """From the first change to the look at it: changes come in dozens."""
 
 
+_MADE_MAC = b"\x02kp"
+"""The first half of a hardware address that katapy makes: one of those that are nobody's."""
+
+
 class Card(NamedTuple):
-    """An interface that is plugged into the machine."""
+    """An interface that is plugged into the machine. `own_mac`: the card's, by which the guest finds it."""
 
     id: str
     mac: bytes
     mtu: int
+    own_mac: bytes
 
 
 class PodNetwork:
@@ -83,7 +89,7 @@ class PodNetwork:
         async with self._turn:
             found = self._namespace.scan()
             await self._follow(found)
-            request = network_request(found, set(self._cards))
+            request = network_request(found, {index: card.own_mac for index, card in self._cards.items()})
             if request != self._told:
                 await self._agent.update_network(request, self._limit_s)
                 self._told = request
@@ -141,10 +147,11 @@ class PodNetwork:
 
     async def _plug(self, link: Link) -> None:
         namespace = self._of_namespace()
+        own_mac = self._free_mac(link)
         try:
             tap = namespace.join(link)
             try:
-                card = await self._vm.plug_nic(tap, link.mac.hex(":"))
+                card = await self._vm.plug_nic(tap, own_mac.hex(":"))
             except BaseException:
                 namespace.part(link.ifindex, log.warning)
                 raise
@@ -154,7 +161,13 @@ class PodNetwork:
             self._refused[link.ifindex] = KatapyError(f"network interface {link.name}: {e}")
             self._warn(str(self._refused[link.ifindex]))
         else:
-            self._cards[link.ifindex] = Card(card, link.mac, link.mtu)
+            self._cards[link.ifindex] = Card(card, link.mac, link.mtu, own_mac)
+
+    def _free_mac(self, link: Link) -> bytes:
+        """The interface's, unless another one has it too, as all ipvlans of one parent do."""
+        taken = {card.own_mac for card in self._cards.values()}
+        made = (_MADE_MAC + number.to_bytes(3, "big") for number in itertools.count())
+        return next(mac for mac in itertools.chain([link.mac], made) if mac not in taken)
 
     async def _unplug(self, index: int, card: Card) -> None:
         """The interface has gone; a guest that keeps the card has one that leads nowhere."""

@@ -1,6 +1,7 @@
 """What a pod's namespace holds -> what the guest is asked to have. Pure; supervisor only."""
 
 import socket
+from collections.abc import Mapping
 
 from katapy.linux import rtnetlink
 from katapy.network.scan import Found
@@ -9,20 +10,21 @@ from katapy.protocol import agent_pb2 as pb
 _PASSED_FLAGS = rtnetlink.IFA_F_NOPREFIXROUTE
 
 
-def network_request(found: Found, indexes: set[int]) -> pb.UpdateNetworkRequest:
-    """Of the interfaces with these indexes, which are the ones that have been plugged in."""
-    macs = {i.link.ifindex: i.link.mac for i in found.interfaces if i.link.ifindex in indexes}
+def network_request(found: Found, cards: Mapping[int, bytes]) -> pb.UpdateNetworkRequest:
+    """Of the interfaces that have been plugged in: by their indexes, the hardware addresses of their cards."""
+    macs = {i.link.ifindex: cards[i.link.ifindex] for i in found.interfaces if i.link.ifindex in cards}
     return pb.UpdateNetworkRequest(
         interfaces=[
             pb.NetworkInterface(
-                mac=i.link.mac,
+                mac=macs[i.link.ifindex],
+                shared_mac=b"" if i.link.mac == macs[i.link.ifindex] else i.link.mac,
                 name=i.link.name,
                 mtu=i.link.mtu,
                 up=i.link.up,
                 addresses=[_address(a) for a in i.addresses],
             )
             for i in found.interfaces
-            if i.link.ifindex in indexes
+            if i.link.ifindex in macs
         ],
         routes=[_route(r, macs) for r in found.routes if r.ifindex in macs or r.kind != rtnetlink.RTN_UNICAST],
         neighbours=[

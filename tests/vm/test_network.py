@@ -32,7 +32,8 @@ def plug_in(wire: Wire) -> None:
 
 
 def plug_in_others(wire: Wire) -> None:
-    """A macvlan whose parent is in the world, and a tap that nobody reads."""
+    """A macvlan whose parent is in the world, a tap that nobody reads, and one with eth0's hardware address, as ipvlans
+    have their parent's."""
     wire.world.ip("link", "add", "p0", "type", "veth", "peer", "name", "p1")
     for link in ("p0", "p1"):
         wire.world.ip("link", "set", link, "up")
@@ -42,6 +43,7 @@ def plug_in_others(wire: Wire) -> None:
     for link, address in (("net1", "10.78.0.2/24"), ("tap7", "10.76.0.2/24")):
         add_addresses(wire.pod, link, [address])
         wire.pod.ip("link", "set", link, "up")
+    wire.cable("twin", ["10.75.0.2/24"], ["10.75.0.1/24"], "address", MAC)
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +77,19 @@ def test_the_guest_has_the_pods_interface(box: Container) -> None:
 
 
 def test_every_interface_is_in_the_guest(box: Container) -> None:
-    assert box.sh("ls /sys/class/net").split() == ["eth0", "lo", "net1", "tap7"]
+    assert box.sh("ls /sys/class/net").split() == ["eth0", "lo", "net1", "tap7", "twin"]
     assert "inet 10.78.0.2/24" in box.sh("ip addr show net1")
     assert "inet 10.76.0.2/24" in box.sh("ip addr show tap7")
+    twin = box.sh("ip addr show twin")
+    assert MAC in twin
+    assert "inet 10.75.0.2/24" in twin
 
 
 def test_packets_go_by_vhost_net_where_it_exists(box: Container) -> None:
     """Such as in a test host. The tests below see packets go either way."""
     descriptors = Path(f"/proc/{owner_of(box, 'qemu')}/fd").iterdir()
     used = sum(os.readlink(fd) == "/dev/vhost-net" for fd in descriptors)
-    assert used == (3 if os.path.exists("/dev/vhost-net") else 0), "one for each interface"
+    assert used == (4 if os.path.exists("/dev/vhost-net") else 0), "one for each interface"
 
 
 def test_the_guest_has_the_pods_routes_and_neighbours(box: Container) -> None:
@@ -95,12 +100,12 @@ def test_the_guest_has_the_pods_routes_and_neighbours(box: Container) -> None:
     assert "10.77.0.9 dev eth0 lladdr 02:00:00:00:77:09" in box.sh("ip neigh")
 
 
-@pytest.mark.parametrize("address", ["10.77.0.1", "fd77::1", "10.78.0.1"])
+@pytest.mark.parametrize("address", ["10.77.0.1", "fd77::1", "10.78.0.1", "10.75.0.1"])
 def test_the_world_can_be_reached(box: Container, address: str) -> None:
     box.sh(f"ping -c 3 -W 20 {address}", timeout=SLOW_S + 30)
 
 
-@pytest.mark.parametrize("address", ["10.77.0.2", "fd77::2", "10.78.0.2"])
+@pytest.mark.parametrize("address", ["10.77.0.2", "fd77::2", "10.78.0.2", "10.75.0.2"])
 def test_the_pod_can_be_reached(box: Container, shared_wire: Wire, address: str) -> None:
     shared_wire.world.exec("busybox", "ping", "-c", "3", "-W", "20", address)
 
@@ -204,7 +209,7 @@ def test_interfaces_that_come_and_go_are_followed(box: Container, shared_wire: W
     wait_for("the guest has the MTU", lambda: "mtu 1300" in box.sh("ip addr show late0"), SLOW_S)
     shared_wire.world.ip("link", "del", "v-late0")
     wait_for("the interface is gone in the guest", lambda: "late0" not in box.sh("ls /sys/class/net"), SLOW_S)
-    wait_for("its tap is gone", lambda: len(taps(shared_wire)) == 3, SLOW_S)
+    wait_for("its tap is gone", lambda: len(taps(shared_wire)) == 4, SLOW_S)
 
 
 def taps(wire: Wire) -> list[str]:

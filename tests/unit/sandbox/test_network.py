@@ -119,6 +119,22 @@ def run(scenario: Callable[[World], Any]) -> None:
     asyncio.run(main())
 
 
+def test_interfaces_with_one_hardware_address_have_cards_of_their_own() -> None:
+    """As all ipvlans of one parent have."""
+
+    async def scenario(world: World) -> None:
+        twins = [link(2), *(link(index)._replace(mac=link(2).mac) for index in (3, 4))]
+        world.namespace.links = twins
+        await world.attach()
+        assert list(world.machine.cards.values()) == ["02:00:00:00:00:02", "02:6b:70:00:00:00", "02:6b:70:00:00:01"]
+        world.namespace.links = twins[1:]
+        await world.network.update()
+        assert list(world.machine.cards.values()) == ["02:6b:70:00:00:00", "02:6b:70:00:00:01"]
+        assert world.agent.told == [["eth2", "eth3", "eth4"], ["eth3", "eth4"]]
+
+    run(scenario)
+
+
 def test_an_empty_namespace_is_no_news() -> None:
     async def scenario(world: World) -> None:
         await world.attach()

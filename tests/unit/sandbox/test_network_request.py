@@ -26,8 +26,8 @@ FOUND = Found((Interface(ETH0, (V4, V6)),), ROUTES, (NEIGHBOUR,), ())
 
 
 def test_there_and_back() -> None:
-    request = network_request(FOUND, {7})
-    assert [(i.name, i.mtu, i.up) for i in request.interfaces] == [("eth0", 1400, True)]
+    request = network_request(FOUND, {7: MAC})
+    assert [(i.name, i.mtu, i.up, i.shared_mac) for i in request.interfaces] == [("eth0", 1400, True, b"")]
     understood = wanted(request, {MAC: 3})
     assert understood.neighbours == {NEIGHBOUR._replace(ifindex=3)}
     assert understood.routes == {r._replace(ifindex=r.ifindex and 3) for r in ROUTES}
@@ -37,8 +37,16 @@ def test_there_and_back() -> None:
     }
 
 
+def test_a_card_with_another_address_is_told_the_interfaces_own() -> None:
+    card = bytes([2, 9, 9, 9, 9, 9])
+    request = network_request(FOUND, {7: card})
+    assert [(i.mac, i.shared_mac) for i in request.interfaces] == [(card, MAC)]
+    assert {r.mac for r in request.routes} == {card, b""}
+    assert wanted(request, {card: 3}) == wanted(network_request(FOUND, {7: MAC}), {MAC: 3})
+
+
 def test_an_interface_that_could_not_be_plugged_in_takes_its_routes_along() -> None:
-    request = network_request(FOUND, set())
+    request = network_request(FOUND, {})
     assert not request.interfaces
     assert not request.neighbours
     assert [r.kind for r in request.routes] == [rtnetlink.RTN_BLACKHOLE]
