@@ -12,6 +12,7 @@
      +- HypervisorError          QEMU or the guest died, or never came up; carries log tails
      +- AgentError               the agent refused; its message is bounded and stripped of control characters
      +- Timeout                  a named wait passed its deadline
+     +- Interrupted              somebody ended this call by a signal
 
 An error crosses the control socket as {"kind": class name, "message": text}; `from_wire` makes it again.
 Standard library only: hot verbs import this module.

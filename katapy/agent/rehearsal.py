@@ -19,7 +19,7 @@ from katapy.agent import modules
 from katapy.agent.reaper import Reaper
 from katapy.agent.service.gate import Gate
 from katapy.errors import AgentError, HostError
-from katapy.linux import mount
+from katapy.linux import mount, proc
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import agent_pb2_grpc, names
 
@@ -153,8 +153,7 @@ def _drop_caches() -> None:
 
 
 def _zero_free_memory() -> None:
-    with open("/proc/meminfo", encoding="ascii") as file:
-        free = next(int(line.split()[1]) for line in file if line.startswith("MemFree:")) * 1024
+    free = proc.memory_kib("MemFree") * 1024
     if free > _RESERVE:
         with mmap.mmap(-1, free - _RESERVE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
             area.madvise(_MADV_POPULATE_WRITE)

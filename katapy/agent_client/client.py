@@ -127,42 +127,30 @@ class AgentClient:
         await self._call("create the container", self._stub.CreateContainer, request)
 
     async def start(self, container_id: str) -> None:
-        await self._call(
-            "start the container", self._stub.StartContainer, pb.ContainerRequest(container_id=container_id)
-        )
+        await self._call("start the container", self._stub.StartContainer, _of(container_id))
 
     async def pause(self, container_id: str) -> None:
-        await self._call(
-            "pause the container", self._stub.PauseContainer, pb.ContainerRequest(container_id=container_id)
-        )
+        await self._call("pause the container", self._stub.PauseContainer, _of(container_id))
 
     async def resume(self, container_id: str) -> None:
-        await self._call(
-            "resume the container", self._stub.ResumeContainer, pb.ContainerRequest(container_id=container_id)
-        )
+        await self._call("resume the container", self._stub.ResumeContainer, _of(container_id))
 
     async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
         request = pb.UpdateContainerRequest(container_id=container_id, resources_json=json.dumps(resources).encode())
         await self._call("update the container", self._stub.UpdateContainer, request)
 
     async def remove(self, container_id: str) -> None:
-        await self._call(
-            "remove the container", self._stub.RemoveContainer, pb.ContainerRequest(container_id=container_id)
-        )
+        await self._call("remove the container", self._stub.RemoveContainer, _of(container_id))
 
     async def signal(self, container_id: str, exec_id: str, signum: int, everyone: bool = False) -> None:
         request = pb.SignalRequest(container_id=container_id, exec_id=exec_id, signal=signum, all=everyone)
         await self._call(f"send signal {signum}", self._stub.Signal, request)
 
     async def stats(self, container_id: str) -> pb.StatsReply:
-        return await self._call(
-            "count what the container uses", self._stub.Stats, pb.ContainerRequest(container_id=container_id)
-        )
+        return await self._call("count what the container uses", self._stub.Stats, _of(container_id))
 
     async def processes(self, container_id: str) -> pb.ListProcessesReply:
-        return await self._call(
-            "list the processes", self._stub.ListProcesses, pb.ContainerRequest(container_id=container_id)
-        )
+        return await self._call("list the processes", self._stub.ListProcesses, _of(container_id))
 
     def stdio(self) -> Any:
         """A new Stdio stream (grpc.aio.StreamStreamCall); no deadline: it lives as long as the process."""
@@ -180,3 +168,7 @@ class AgentClient:
                 yield believed(event)
         except grpc.aio.AioRpcError as e:
             raise self.translate(e) from e
+
+
+def _of(container_id: str) -> pb.ContainerRequest:
+    return pb.ContainerRequest(container_id=container_id)

@@ -18,6 +18,7 @@ from katapy.errors import HostError, KatapyError, errno_text
 from katapy.factory.store import Store
 from katapy.hypervisor.qemu import probe
 from katapy.hypervisor.vm import Accelerator
+from katapy.linux import proc
 from katapy.network import probe as network_probe
 from katapy.sandbox import template
 from katapy.sandbox.facts import choose_share, choose_transport, host_facts
@@ -106,10 +107,8 @@ def check_share(conf: config.Config, root: str) -> Finding:
 
 def check_image(conf: config.Config, root: str) -> Finding:
     """Version and every hash: a damaged image boots to something nobody wants to debug."""
-    load_image(conf.image.dir)
+    described = json.loads(load_image(conf.image.dir).description)
     directory = os.path.realpath(conf.image.dir)
-    with open(f"{directory}/image.json", encoding="utf-8") as f:
-        described = json.load(f)
     for name, expected in described["sha256"].items():
         with open(f"{directory}/{name}", "rb") as part:
             if hashlib.file_digest(part, "sha256").hexdigest() != expected:
@@ -151,8 +150,7 @@ def check_cgroups(conf: config.Config, root: str) -> Finding:
 
 
 def check_memory(conf: config.Config, root: str) -> Finding:
-    with open("/proc/meminfo", encoding="ascii") as f:
-        available = next(int(line.split()[1]) // 1024 for line in f if line.startswith("MemAvailable:"))
+    available = proc.memory_kib("MemAvailable") // 1024
     needed = conf.hypervisor.memory_mib + _SPARE_MIB
     text = f"{available} MiB available, a machine needs {needed}"
     return Finding(OK if available >= needed else FAILURE, text)

@@ -25,15 +25,10 @@ def delete(root: str, container_id: str, force: bool, log: Log | None = None) ->
     """Raises NotFound and WrongStatus (not with `force`), HostError for what can't be given back."""
     try:
         state = store.live_status(root, container_id)
-    except NotFound:
-        if not force:
-            raise
-        store.remove(root, container_id)  # `create` may have been killed before it wrote a state
-        return
     except KatapyError:
         if not force:
             raise
-        store.remove(root, container_id)
+        store.remove(root, container_id)  # damaged, or `create` was killed before it wrote a state
         return
     if not force and state.status in ("creating", "running", "paused"):
         raise WrongStatus(f"cannot delete container {container_id} that is not stopped: {state.status}")
@@ -97,7 +92,7 @@ def _clean_up(root: str, state: store.State, force: bool, log: Log) -> None:
         from katapy.network import leftovers
 
         leftovers.remove(f"{folder}/{store.NETWORK}", log.warning)
-    if os.path.exists(f"{folder}/hooks.json"):
+    if os.path.exists(f"{folder}/{store.HOOKS}"):
         _poststop(folder, state, log)
     store.remove(root, state.id)
 

@@ -8,10 +8,10 @@ import msgspec
 
 from katapy import __version__, config, quickjson
 from katapy.cli.log import write_output
-from katapy.cli.main import SPEC_VERSION
 from katapy.cli.parse import Args
 from katapy.errors import KatapyError, errno_text
 from katapy.hypervisor.qemu import probe
+from katapy.oci import SPEC_VERSION
 from katapy.sandbox.facts import host_facts
 
 

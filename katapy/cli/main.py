@@ -12,8 +12,8 @@ from katapy.cli.log import Log, write_output
 from katapy.cli.parse import Args, BadUsage, parse
 from katapy.cli.table import VERBS
 from katapy.errors import KatapyError, Unsupported, UsageError
+from katapy.oci import SPEC_VERSION
 
-SPEC_VERSION = "1.2.1"
 _UNSUPPORTED = {
     "checkpoint": "checkpoint is not supported: a virtual machine's memory can't be dumped by CRIU",
     "restore": "restore is not supported: a virtual machine's memory can't be restored by CRIU",

@@ -35,7 +35,7 @@ class Args:
 
 
 class BadUsage(UsageError):
-    """`verb`: whose help goes to standard output with the error; "" for the program's. `separator`: runc's, . or :"""
+    """`verb`: whose help goes to standard output, "" for the program's. `detail`: what goes before it."""
 
     exit_status = 1
 

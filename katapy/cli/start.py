@@ -27,7 +27,7 @@ def start(root: str, container_id: str, log: Log | None = None) -> None:
     if state.status != "created" and not (state.status == "creating" and state.supervisor_pid):
         raise WrongStatus(_REFUSED.get(state.status, f"cannot start a container in the {state.status} state"))
     ask(root, state, "start", {}, _REFUSED["stopped"], START_S)
-    if os.path.exists(f"{store.directory(root, container_id)}/hooks.json"):
+    if os.path.exists(f"{store.directory(root, container_id)}/{store.HOOKS}"):
         now = store.live_status(root, container_id)  # the state before may be of a `create` that was on its way
         _poststart(root, now if now.pid else state, log or Log())
 

@@ -9,12 +9,9 @@ TYPE_CHECKING = False  # typing's own constant costs typing
 if TYPE_CHECKING:
     from katapy.control.messages import Fields
 
-REQUEST_S = 10.0
-"""One request: a busy guest under emulation may take seconds for it."""
-
 
 def ask(
-    root: str, state: store.State, op: str, fields: "Fields", stopped: str, deadline_s: float = REQUEST_S
+    root: str, state: store.State, op: str, fields: "Fields", stopped: str, deadline_s: float = client.REQUEST_S
 ) -> "Fields":
     """Sends `op`.
 

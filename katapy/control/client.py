@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["REQUEST_S", "Call", "SupervisorGone", "call", "stream"]
 
 REQUEST_S = 10.0
+"""One request: a busy guest under emulation may take seconds for it."""
 
 
 class Call:

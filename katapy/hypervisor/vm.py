@@ -164,10 +164,6 @@ class Vm(Protocol):
     async def size(self) -> Size:
         """What the machine has now: memory that the guest does not give back counts."""
 
-    async def pause(self) -> None: ...
-
-    async def resume(self) -> None: ...
-
     def keep_console(self, path: str) -> None:
         """What the guest says from now on goes to that file."""
 

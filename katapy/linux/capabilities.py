@@ -1,4 +1,4 @@
-"""Capabilities of the calling thread: names, bounding set, permitted and ambient sets. Any process of host or guest.
+"""Capabilities of the calling thread: bounding set, permitted and ambient sets. Any process of host or guest.
 
 Dropping is one-way. Every failure is an OSError that names the call.
 """
@@ -9,52 +9,9 @@ import os
 import signal
 from collections.abc import Iterable
 
-NAMES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-)
-"""The index is the kernel's number."""
+from katapy.oci.capabilities import CAPABILITIES
 
-_NUMBERS = {name: number for number, name in enumerate(NAMES)}
+_NUMBERS = {name: number for number, name in enumerate(CAPABILITIES)}
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23

@@ -9,8 +9,6 @@ import struct
 
 IN_MODIFY = 0x2
 IN_CREATE = 0x100
-IN_Q_OVERFLOW = 0x4000
-IN_IGNORED = 0x8000
 
 _EVENT = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -42,6 +42,11 @@ def pss_kib(pid: int) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
+def memory_kib(name: str) -> int:
+    """A line of /proc/meminfo, such as MemAvailable."""
+    return next(int(line.split()[1]) for line in _read("/proc/meminfo").splitlines() if line.startswith(f"{name}:"))
+
+
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as f:
         return f.read()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from katapy.linux import netlink
 from katapy.linux.netlink import Netlink, attribute, attributes, nested, text, u32
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
@@ -20,7 +20,7 @@ _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """Multicast groups of changes: links, IPv4 addresses and routes, IPv6 addresses and routes."""
 
-IFF_UP, IFF_LOOPBACK, IFF_NOARP = 0x1, 0x8, 0x80
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 ARPHRD_ETHER = 1
 
 (_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER) = (1, 3, 4, 5, 10)
@@ -29,7 +29,7 @@ _IFLA_INFO_KIND = 1
 _IFLA_INET6_ADDR_GEN_MODE, _GEN_MODE_NONE = 8, 1
 
 (_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_RT_PRIORITY) = (1, 2, 4, 6, 8, 9)
-IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x02, 0x08, 0x80, 0x200
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_NOPREFIXROUTE = 0x02, 0x08, 0x200
 FOREVER = 0xFFFFFFFF
 """A lifetime that does not end."""
 

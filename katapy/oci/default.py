@@ -1,5 +1,7 @@
 """The config.json that `katapy spec` writes: a shell in ./rootfs with few privileges, to start from. Pure."""
 
+from katapy.oci import SPEC_VERSION
+
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 _NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 _TMPFS = ["nosuid", "strictatime", "mode=755", "size=65536k"]
@@ -21,7 +23,7 @@ _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 def default_spec() -> dict[str, object]:
     return {
-        "ociVersion": "1.2.1",
+        "ociVersion": SPEC_VERSION,
         "process": _process(),
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "katapy",

@@ -4,10 +4,10 @@ Truthful for a container in a guest: what crun does there with the image's kerne
 mounts made in a guest stay in it; AppArmor, SELinux and Intel RDT are the host kernel's.
 """
 
+from katapy.oci import SPEC_VERSION
 from katapy.oci.capabilities import CAPABILITIES
 
 OCI_VERSION_MIN = "1.0.0"
-OCI_VERSION_MAX = "1.2.1"
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 # fmt: off
@@ -28,7 +28,7 @@ def features(version: str) -> dict[str, object]:
     """`version`: katapy's."""
     return {
         "ociVersionMin": OCI_VERSION_MIN,
-        "ociVersionMax": OCI_VERSION_MAX,
+        "ociVersionMax": SPEC_VERSION,
         "hooks": list(HOOKS),
         "mountOptions": sorted(_MOUNT_OPTIONS),
         "linux": {

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from katapy.errors import HostError, SpecError, errno_text
 from katapy.linux import namespaces
 from katapy.oci.state import state_document
-from katapy.sandbox.store import State
+from katapy.sandbox.store import HOOKS, State
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,7 +32,6 @@ Hooks = Mapping[str, Sequence[Hook]]
 
 CREATE_KINDS = ("prestart", "createRuntime", "createContainer")
 LATER_KINDS = ("poststart", "poststop")
-_FILE = "hooks.json"
 _MAX_OUTPUT = 4096
 
 
@@ -122,14 +121,14 @@ def keep(directory: str, hooks: Hooks) -> None:
     """Saves what later verbs need; nothing if there is nothing."""
     later = {kind: list(hooks[kind]) for kind in LATER_KINDS if hooks.get(kind)}
     if later:
-        with open(f"{directory}/{_FILE}", "w", encoding="utf-8") as f:
+        with open(f"{directory}/{HOOKS}", "w", encoding="utf-8") as f:
             json.dump(later, f)
 
 
 def kept(directory: str) -> Hooks:
     """What `keep` saved, or nothing."""
     try:
-        with open(f"{directory}/{_FILE}", encoding="utf-8") as f:
+        with open(f"{directory}/{HOOKS}", encoding="utf-8") as f:
             found: Hooks = json.load(f)
     except FileNotFoundError:
         return {}

@@ -1,4 +1,4 @@
-"""What a sandbox needs done on the host's side of its machine. Supervisor only; supervisor/main has the real one."""
+"""What a sandbox needs done on the host's side of its machine. Supervisor only; supervisor/loop has the real one."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,6 +1,6 @@
 """The life of a container and of an exec, as tables. Pure; used by the supervisor.
 
-A missing key is the error. docs/design.md shows the same tables as a diagram.
+A missing key is the error.
 """
 
 from enum import StrEnum

@@ -104,7 +104,7 @@ def start_warm_machine(
     try:
         clone = dataclasses.replace(spec, role=Role.CLONE)
         machine = _start(plan, config, directory, shared, clone, stack, template, rehearse=True)
-        machine.vm.wait_phase(names.SERVING_PHASE, max(_LEAST_CLONE_S, config.timeouts.boot_s / _CLONE_SHARE))
+        _await_clone(machine.vm, config)
     except (HypervisorError, HostError, Timeout) as e:
         _throw_away(config, template, e)
         raise
@@ -121,7 +121,7 @@ def settle(
     if machine.spec.role is not Role.CLONE:
         return machine
     try:
-        machine.vm.wait_phase(names.SERVING_PHASE, max(_LEAST_CLONE_S, config.timeouts.boot_s / _CLONE_SHARE))
+        _await_clone(machine.vm, config)
     except (HypervisorError, Timeout) as e:
         machine.undo.close()
         spec = dataclasses.replace(machine.spec, role=Role.BOOT)
@@ -160,6 +160,11 @@ def _start(
     return Machine(vm, secret, shared, Volumes(shared), daemon, spec, kept)
 
 
+def _await_clone(vm: Vm, config: Config) -> None:
+    """A clone's first word. Raises HypervisorError, Timeout."""
+    vm.wait_phase(names.SERVING_PHASE, max(_LEAST_CLONE_S, config.timeouts.boot_s / _CLONE_SHARE))
+
+
 def _throw_away(config: Config, template: str, error: Exception) -> str:
     """The warning."""
     reason = str(error)
@@ -183,9 +188,7 @@ def share_container(machine: Machine, container: ContainerPlan, trees: Sequence[
         if container.mount_points is not None:
             mount_points.make(f"{machine.shared.directory}/{container.id}/rootfs", container.mount_points)
         for bind in container.binds:
-            paths[bind.index] = machine.volumes.add(
-                container.id, bind.source, bind.readonly, bind.recursive, next(tree, None), bind.id_map, bind.overlay
-            )
+            paths[bind.index] = machine.volumes.add(container.id, bind.of_tree(next(tree, None)))
     except BaseException:
         unshare_container(machine, container.id)
         raise

@@ -20,10 +20,10 @@ from katapy.sandbox.blocks import BlockPlan
 from katapy.sandbox.demand import NO_DEMAND, STEP_MIB, Demand, demand_of, wanted_size
 from katapy.sandbox.id_maps import plan_id_maps
 from katapy.sandbox.mount_points import plan_mount_points
-from katapy.sandbox.sources import Memory, Source, SourceKind
+from katapy.sandbox.sources import EMPTY_DIR, Memory, Source, SourceKind
 from katapy.storage.mount_points import MountPoints
 from katapy.storage.overlay import Overlay
-from katapy.storage.shared_directory import IdMap, ReadOnly
+from katapy.storage.shared_directory import Bind, IdMap, ReadOnly
 from katapy.storage.virtiofsd import Virtiofsd
 
 _CPU_HOTPLUG = ("x86_64",)
@@ -37,8 +37,6 @@ _MAX_SPEC = names.MAX_MESSAGE - 64 * 1024
 """Bytes; in one message to the agent, with little beside it."""
 _NOT_YET = ""
 """The guest's path of a bind: the supervisor puts it in (guest_spec.place_binds)."""
-_POD_OWNED = "/kubernetes.io~empty-dir/"
-"""In the path of a volume that lives and dies with its pod: the host has no reason to guard it from the pod."""
 _READ_ONLY = {"ro": ReadOnly.TOP, "rro": ReadOnly.ALL, "rw": ReadOnly.NO, "rrw": ReadOnly.NO}
 
 
@@ -75,6 +73,10 @@ class BindPlan:
     recursive: bool
     id_map: IdMap | None = None
     overlay: Overlay | None = None
+
+    def of_tree(self, tree: int | None) -> Bind:
+        """What is shared, once its tree is there; None: it is opened by path."""
+        return Bind(self.source, self.readonly, self.recursive, tree, self.id_map, self.overlay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +253,10 @@ def _bind(index: int, source: Source, mount: Mapping[str, Any], id_map: IdMap | 
     readonly = ReadOnly.NO
     for option in options:  # the last one wins, as with mount(8)
         readonly = _READ_ONLY.get(option, readonly)
-    if readonly is ReadOnly.TOP and _POD_OWNED in source.path:
-        readonly = ReadOnly.NO  # the guest keeps this container from writing; another one is to be seen at once
+    if readonly is ReadOnly.TOP and EMPTY_DIR in source.path:
+        # It lives and dies with its pod: the host need not guard it. The guest keeps this container from writing, and
+        # sees at once what another one writes.
+        readonly = ReadOnly.NO
     return BindPlan(index, source.path, readonly, "rbind" in options, id_map, source.overlay)
 
 

@@ -15,7 +15,7 @@ from katapy.sandbox.overlays import is_overlay, read_overlay
 from katapy.storage.overlay import Overlay
 
 _TMPFS_TYPES = {"tmpfs", "shm"}
-_EMPTY_DIR = "/kubernetes.io~empty-dir/"
+EMPTY_DIR = "/kubernetes.io~empty-dir/"
 """In the path of a volume that is empty at first and that only its pod uses: of medium Memory, if it is on a tmpfs."""
 _GUEST_DEVICES = {
     os.makedev(1, 3): "/dev/null",
@@ -117,7 +117,7 @@ def _inspect(mount: Mapping[str, Any], bundle: str) -> Source:
     mode = status.st_mode
     if stat.S_ISDIR(mode):
         shm = mount["destination"].rstrip("/") == "/dev/shm"
-        if (shm or _EMPTY_DIR in path) and _is_on(path, _TMPFS_TYPES):
+        if (shm or EMPTY_DIR in path) and _is_on(path, _TMPFS_TYPES):
             return Source(SourceKind.MEMORY, path, _memory(path, status, kept=not shm))
         if status.st_blksize >= _LEAST_HUGE and _is_on(path, {"hugetlbfs"}):
             raise Unsupported(f"bind mount of {path} is not supported: huge pages of the host can't be a guest's")

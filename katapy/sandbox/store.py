@@ -15,6 +15,8 @@ from katapy.oci.ids import check_id
 VERSION = 1
 STATE_FILE = "state.json"
 CONTROL_SOCKET = "control.sock"
+HOOKS = "hooks.json"
+"""Hooks that later verbs run (sandbox/hooks); not there if there are none."""
 NETWORK = "network"
 """A file: what a killed supervisor leaves in the pod's network namespace (network/leftovers)."""
 PROC_VIEW = "proc"

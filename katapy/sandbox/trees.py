@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import namespaces
 from katapy.sandbox.plan import ContainerPlan
-from katapy.storage.overlay import Overlay
-from katapy.storage.volumes import open_volume
+from katapy.storage.shared_directory import Bind, ReadOnly
 
 _MAX_WORDS = 4096
 MAX_BINDS = 240
@@ -24,7 +23,7 @@ def open_trees(container: ContainerPlan, standin_pid: int) -> list[int]:
     """Descriptors (the caller's) of the root file system and the binds, in the plan's order. HostError, Unsupported."""
     if len(container.binds) > MAX_BINDS:
         raise Unsupported(f"{len(container.binds)} bind mounts: a container of a pod can have {MAX_BINDS}")
-    sources = [(container.rootfs, True, None), *((b.source, b.recursive, b.overlay) for b in container.binds)]
+    sources = [Bind(container.rootfs, ReadOnly.NO, True), *(bind.of_tree(None) for bind in container.binds)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -40,14 +39,15 @@ def open_trees(container: ContainerPlan, standin_pid: int) -> list[int]:
     return fds
 
 
-def _child(sources: Iterable[tuple[str, bool, Overlay | None]], standin_pid: int, channel: socket.socket) -> None:
+def _child(sources: Iterable[Bind], standin_pid: int, channel: socket.socket) -> None:
     """In the fork. Never returns."""
     source = ""
     try:
         namespaces.join("mount", f"/proc/{standin_pid}/ns/mnt")
         trees = []
-        for source, recursive, overlay in sources:
-            trees.append(open_volume(source, recursive, overlay))
+        for bind in sources:
+            source = bind.source
+            trees.append(bind.open())
         socket.send_fds(channel, [b"trees"], trees)
     except OSError as e:
         channel.send(f"{source}: {errno_text(e)}".encode()[:_MAX_WORDS])

@@ -12,6 +12,7 @@ the guest's affair. A read-only bind is read-only here, not only in the guest.
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,6 +20,7 @@ from katapy.errors import HostError, Unsupported, errno_text
 from katapy.linux import mount, mount_tree, namespaces
 from katapy.linux.user_namespace import IdRange, open_user_namespace
 from katapy.protocol import names
+from katapy.storage.overlay import Overlay, mount_overlay
 
 
 class ReadOnly(Enum):
@@ -36,6 +38,37 @@ class IdMap:
     uids: tuple[IdRange, ...]
     gids: tuple[IdRange, ...]
     recursive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """What is shared: a directory or file of the host, or an overlay. `recursive`: with the mounts below it.
+
+    `tree`: a detached copy of it (a descriptor, the caller's), for a path that this mount namespace does not show.
+    """
+
+    source: str
+    readonly: ReadOnly
+    recursive: bool
+    tree: int | None = None
+    id_map: IdMap | None = None
+    overlay: Overlay | None = None
+
+    def open(self) -> int:
+        """A detached copy (a descriptor, the caller's) of what this mount namespace shows. Raises OSError."""
+        return open_tree(self.source, self.recursive) if self.overlay is None else mount_overlay(self.overlay)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """`tree`, or a copy that is closed after the block. Raises OSError."""
+        if self.tree is not None:
+            yield self.tree
+            return
+        tree = self.open()
+        try:
+            yield tree
+        finally:
+            os.close(tree)
 
 
 _SAFE = mount_tree.MOUNT_ATTR_NODEV | mount_tree.MOUNT_ATTR_NOSUID
@@ -67,30 +100,18 @@ class SharedDirectory:
             undo.pop_all()
 
     def add_rootfs(self, container_id: str, path: str, tree: int | None = None) -> str:
-        """Shares a root file system, with the mounts below it. Its path in the guest. HostError, Unsupported.
+        """Shares a root file system, with the mounts below it. `tree`: see Bind. Its path in the guest.
 
-        `tree`: a detached copy of it (the caller's), for a path that this mount namespace does not show.
+        Raises HostError, Unsupported.
         """
         self._make_folder(container_id)
-        return self._add(container_id, "rootfs", path, ReadOnly.NO, True, tree, None)
+        return self._add(f"{container_id}/rootfs", Bind(path, ReadOnly.NO, True, tree))
 
-    def add_mount(
-        self,
-        container_id: str,
-        n: int,
-        source: str,
-        readonly: ReadOnly,
-        recursive: bool,
-        tree: int | None = None,
-        id_map: IdMap | None = None,
-    ) -> str:
-        """Shares a directory or a file; `recursive`: with the mounts below it. `tree` as above. Its path in the guest.
-
-        Raises HostError, Unsupported (sockets, FIFOs, devices: they would be dead in the guest).
-        """
+    def add_mount(self, container_id: str, n: int, bind: Bind) -> str:
+        """Its path in the guest. Raises HostError, Unsupported (sockets, FIFOs, devices: dead in the guest)."""
         self._make_folder(container_id)
         self._make_folder(f"{container_id}/mounts")
-        return self._add(container_id, f"mounts/{n}", source, readonly, recursive, tree, id_map)
+        return self._add(f"{container_id}/mounts/{n}", bind)
 
     def remove_container(self, container_id: str) -> None:
         """Unshares all of a container; nothing of the sources is touched. Idempotent. Raises HostError."""
@@ -122,28 +143,15 @@ class SharedDirectory:
         os.mkdir(name, dir_fd=self._inside)
         os.chmod(name, 0o755, dir_fd=self._inside)
 
-    def _add(
-        self,
-        container_id: str,
-        name: str,
-        source: str,
-        readonly: ReadOnly,
-        recursive: bool,
-        tree: int | None,
-        id_map: IdMap | None,
-    ) -> str:
-        place = f"{container_id}/{name}"
+    def _add(self, place: str, bind: Bind) -> str:
         try:
-            with contextlib.ExitStack() as stack:
-                if tree is None:
-                    tree = open_tree(source, recursive)
-                    stack.callback(os.close, tree)
-                self._make_place(place, source, os.fstat(tree).st_mode)
-                if id_map is not None:
-                    _map_ids(tree, source, id_map)
-                _attach(tree, f"{self.directory}/{place}", readonly)
+            with bind.opened() as tree:
+                self._make_place(place, bind.source, os.fstat(tree).st_mode)
+                if bind.id_map is not None:
+                    _map_ids(tree, bind.source, bind.id_map)
+                _attach(tree, f"{self.directory}/{place}", bind.readonly)
         except OSError as e:
-            raise HostError(f"can't share {source}: {errno_text(e)}") from e
+            raise HostError(f"can't share {bind.source}: {errno_text(e)}") from e
         return f"{names.GUEST_SHARED}/{place}"
 
     def _make_place(self, place: str, source: str, mode: int) -> None:

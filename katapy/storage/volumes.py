@@ -12,14 +12,14 @@ without links, or a link that somebody puts into its path would lead anywhere on
 
 import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from katapy.errors import HostError, errno_text
 from katapy.linux import mount_tree
-from katapy.storage.overlay import Overlay, mount_overlay
+from katapy.storage.overlay import Overlay
 from katapy.storage.path_below import Inode, path_below
-from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, open_tree
+from katapy.storage.shared_directory import Bind, IdMap, ReadOnly, SharedDirectory
 
 _FLAGS = os.ST_RDONLY | os.ST_NOEXEC
 
@@ -55,31 +55,21 @@ class Volumes:
         self._volumes: list[_Volume] = []
         self._number = 0
 
-    def add(
-        self,
-        container_id: str,
-        source: str,
-        readonly: ReadOnly,
-        recursive: bool,
-        tree: int | None = None,
-        id_map: IdMap | None = None,
-        overlay: Overlay | None = None,
-    ) -> str:
-        """Shares `source`, or `overlay`, with the guest for a container; its path there. As SharedDirectory's."""
+    def add(self, container_id: str, bind: Bind) -> str:
+        """Shares it with the guest for a container; its path there. Raises as SharedDirectory.add_mount."""
         with contextlib.ExitStack() as stack:
             try:
-                if tree is None:
-                    tree = open_volume(source, recursive, overlay)
-                    stack.callback(os.close, tree)
+                tree = stack.enter_context(bind.opened())
                 status, mounted = os.fstat(tree), os.fstatvfs(tree)
             except OSError as e:
-                raise HostError(f"can't share {source}: {errno_text(e)}") from e
-            if overlay is None:
-                self._check_links(source, status)
+                raise HostError(f"can't share {bind.source}: {errno_text(e)}") from e
+            if bind.overlay is None:
+                self._check_links(bind.source, status)
             else:
-                self._check_overlay(overlay)
-            identity = _Identity(status.st_dev, status.st_ino, mounted.f_flag & _FLAGS, recursive, id_map)
-            volume = self._find(identity, readonly) or self._share(identity, source, readonly, tree)
+                self._check_overlay(bind.overlay)
+            flags = mounted.f_flag & _FLAGS
+            identity = _Identity(status.st_dev, status.st_ino, flags, bind.recursive, bind.id_map)
+            volume = self._find(identity, bind.readonly) or self._share(identity, replace(bind, tree=tree))
         volume.users.add(container_id)
         return volume.path
 
@@ -140,19 +130,14 @@ class Volumes:
         ranked = sorted((v for v in found if v.readonly in enough), key=lambda v: v.readonly is not ReadOnly.NO)
         return ranked[0] if ranked else None
 
-    def _share(self, identity: _Identity, source: str, readonly: ReadOnly, tree: int) -> _Volume:
+    def _share(self, identity: _Identity, bind: Bind) -> _Volume:
         self._number += 1
         name = f"@{self._number}"  # no container's id
         try:
-            path = self._shared.add_mount(name, 0, source, readonly, identity.recursive, tree, identity.id_map)
+            path = self._shared.add_mount(name, 0, bind)
         except BaseException:
             self._shared.remove_container(name)
             raise
-        volume = _Volume(identity, readonly, source, name, path)
+        volume = _Volume(identity, bind.readonly, bind.source, name, path)
         self._volumes.append(volume)
         return volume
-
-
-def open_volume(source: str, recursive: bool, overlay: Overlay | None = None) -> int:
-    """A detached tree (a descriptor, the caller's) of what a container binds. Raises OSError."""
-    return open_tree(source, recursive) if overlay is None else mount_overlay(overlay)

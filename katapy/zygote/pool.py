@@ -21,6 +21,7 @@ from katapy.errors import KatapyError, errno_text
 from katapy.factory.maker import Obtained, obtain
 from katapy.factory.store import Store
 from katapy.hypervisor.drivers import load_driver
+from katapy.linux import proc
 from katapy.sandbox import template
 from katapy.sandbox.facts import host_facts
 from katapy.sandbox.plan import MachinePlan
@@ -155,7 +156,7 @@ class Pool:
         if time.monotonic() < self._retry:
             return False
         needed = _SPARE_MACHINES * self._wish.plan.memory_mib
-        if _available_mib() < needed:
+        if proc.memory_kib("MemAvailable") // 1024 < needed:
             self._complain(f"no more warm machines: the host has less than {needed} MiB of memory to spare")
             return False
         return True
@@ -216,8 +217,3 @@ def _keep(wish: Wish, link: socket.socket) -> None:
     if not found.path:
         raise KatapyError(found.warning)
     keep(wish, link)
-
-
-def _available_mib() -> int:
-    with open("/proc/meminfo", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("MemAvailable:")) // 1024

@@ -117,10 +117,6 @@ class AgentVm:
     async def size(self) -> Size:
         return Size(1, 512)
 
-    async def pause(self) -> None: ...
-
-    async def resume(self) -> None: ...
-
     def keep_console(self, path: str) -> None: ...
 
     def kill(self) -> None:

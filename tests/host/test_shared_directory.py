@@ -10,7 +10,7 @@ import pytest
 
 from katapy.errors import HostError, Unsupported
 from katapy.linux import mount
-from katapy.storage.shared_directory import ReadOnly, SharedDirectory, enter_private_mounts
+from katapy.storage.shared_directory import Bind, ReadOnly, SharedDirectory, enter_private_mounts
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -49,8 +49,11 @@ def test_binds_show_the_sources_and_the_top_is_readonly(tmp_path: Path) -> None:
     def run() -> None:
         shared = SharedDirectory(str(tmp_path / "shared"))
         assert shared.add_rootfs("c1", str(tmp_path / "rootfs")) == "/run/katapy/shared/c1/rootfs"
-        assert shared.add_mount("c1", 3, str(tmp_path / "data"), ReadOnly.NO, True) == "/run/katapy/shared/c1/mounts/3"
-        shared.add_mount("c1", 4, str(tmp_path / "file"), ReadOnly.ALL, False)
+        assert (
+            shared.add_mount("c1", 3, Bind(str(tmp_path / "data"), ReadOnly.NO, True))
+            == "/run/katapy/shared/c1/mounts/3"
+        )
+        shared.add_mount("c1", 4, Bind(str(tmp_path / "file"), ReadOnly.ALL, False))
         top = tmp_path / "shared"
         (top / "c1/rootfs/etc/hosts").write_text("x")
         (top / "c1/mounts/3/new").write_text("x")
@@ -75,8 +78,8 @@ def test_readonly_holds_for_mounts_below(tmp_path: Path) -> None:
     def run() -> None:
         mount.mount("none", str(tmp_path / "data/sub"), "tmpfs")
         shared = SharedDirectory(str(tmp_path / "shared"))
-        shared.add_mount("c", 0, str(tmp_path / "data"), ReadOnly.ALL, True)
-        shared.add_mount("c", 1, str(tmp_path / "data"), ReadOnly.NO, False)
+        shared.add_mount("c", 0, Bind(str(tmp_path / "data"), ReadOnly.ALL, True))
+        shared.add_mount("c", 1, Bind(str(tmp_path / "data"), ReadOnly.NO, False))
         with pytest.raises(OSError, match="Read-only"):
             (tmp_path / "shared/c/mounts/0/sub/x").mkdir()
         (tmp_path / "data/sub/x").mkdir()
@@ -94,7 +97,7 @@ def test_a_container_goes_without_its_sources(tmp_path: Path) -> None:
         shared = SharedDirectory(str(tmp_path / "shared"))
         for _ in range(2):
             shared.add_rootfs("c", str(tmp_path / "rootfs"))
-            shared.add_mount("c", 0, str(tmp_path / "file"), ReadOnly.NO, False)
+            shared.add_mount("c", 0, Bind(str(tmp_path / "file"), ReadOnly.NO, False))
             shared.remove_container("c")
             shared.remove_container("c")
             assert list((tmp_path / "shared").iterdir()) == []
@@ -136,11 +139,11 @@ def test_what_a_guest_could_do_nothing_with_is_refused(tmp_path: Path) -> None:
     def run() -> None:
         shared = SharedDirectory(str(tmp_path / "shared"))
         with pytest.raises(Unsupported, match="only files and directories"):
-            shared.add_mount("c", 0, str(tmp_path / "fifo"), ReadOnly.NO, False)
+            shared.add_mount("c", 0, Bind(str(tmp_path / "fifo"), ReadOnly.NO, False))
         with pytest.raises(Unsupported, match="/dev/null"):
-            shared.add_mount("c", 1, "/dev/null", ReadOnly.NO, False)
+            shared.add_mount("c", 1, Bind("/dev/null", ReadOnly.NO, False))
         with pytest.raises(HostError, match="can't share /nosuch: no such file or directory"):
-            shared.add_mount("c", 2, "/nosuch", ReadOnly.NO, False)
+            shared.add_mount("c", 2, Bind("/nosuch", ReadOnly.NO, False))
         with pytest.raises(ValueError, match="container id"):
             shared.add_rootfs("../c", str(tmp_path))
         assert stat.S_ISDIR((tmp_path / "shared").stat().st_mode)

@@ -12,7 +12,7 @@ import pytest
 from katapy.errors import HostError
 from katapy.linux import mount
 from katapy.storage.overlay import Overlay
-from katapy.storage.shared_directory import IdMap, ReadOnly, SharedDirectory, enter_private_mounts, open_tree
+from katapy.storage.shared_directory import Bind, IdMap, ReadOnly, SharedDirectory, enter_private_mounts, open_tree
 from katapy.storage.volumes import Volumes
 
 GUEST = "/run/katapy/shared"
@@ -54,9 +54,9 @@ def test_one_share_for_all_and_gone_with_the_last(tmp_path: Path, data: Path) ->
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
         paths = {
-            volumes.add("a", str(data), ReadOnly.NO, True),
-            volumes.add("b", str(tmp_path / "link"), ReadOnly.NO, True),
-            volumes.add("b", str(data), ReadOnly.TOP, True),
+            volumes.add("a", Bind(str(data), ReadOnly.NO, True)),
+            volumes.add("b", Bind(str(tmp_path / "link"), ReadOnly.NO, True)),
+            volumes.add("b", Bind(str(data), ReadOnly.TOP, True)),
         }
         assert paths == {f"{GUEST}/@1/mounts/0"}
         volumes.drop("a")
@@ -72,9 +72,9 @@ def test_one_share_for_all_and_gone_with_the_last(tmp_path: Path, data: Path) ->
 def test_less_rights_never_become_more(tmp_path: Path, data: Path) -> None:
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        readonly = volumes.add("a", str(data), ReadOnly.TOP, True)
-        all_readonly = volumes.add("a", str(data), ReadOnly.ALL, True)
-        writable = volumes.add("b", str(data), ReadOnly.NO, True)
+        readonly = volumes.add("a", Bind(str(data), ReadOnly.TOP, True))
+        all_readonly = volumes.add("a", Bind(str(data), ReadOnly.ALL, True))
+        writable = volumes.add("b", Bind(str(data), ReadOnly.NO, True))
         assert len({readonly, all_readonly, writable}) == 3
         for number, allowed in ((1, False), (2, False), (3, True)):
             place = tmp_path / f"shared/@{number}/mounts/0/new{number}"
@@ -97,8 +97,8 @@ def test_a_read_only_mount_of_the_host_keeps_its_rights(tmp_path: Path, data: Pa
         mount.mount("none", str(tmp_path / "view"), "", flags)
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
         for first, second in (("view", "data"), ("data", "view")):
-            one = volumes.add("a", str(tmp_path / first), ReadOnly.NO, True)
-            other = volumes.add("b", str(tmp_path / second), ReadOnly.NO, True)
+            one = volumes.add("a", Bind(str(tmp_path / first), ReadOnly.NO, True))
+            other = volumes.add("b", Bind(str(tmp_path / second), ReadOnly.NO, True))
             assert one != other
             view = one if first == "view" else other
             place = tmp_path / "shared" / view.removeprefix(f"{GUEST}/")
@@ -115,10 +115,10 @@ def test_a_replaced_file_is_another_one(tmp_path: Path, data: Path) -> None:
 
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        old = volumes.add("a", str(data / "file"), ReadOnly.TOP, False)
+        old = volumes.add("a", Bind(str(data / "file"), ReadOnly.TOP, False))
         (data / "new").write_text("y")
         (data / "new").rename(data / "file")
-        new = volumes.add("b", str(data / "file"), ReadOnly.TOP, False)
+        new = volumes.add("b", Bind(str(data / "file"), ReadOnly.TOP, False))
         assert old != new
         assert (tmp_path / "shared/@1/mounts/0").read_text() == "x"
         assert (tmp_path / "shared/@2/mounts/0").read_text() == "y"
@@ -132,7 +132,7 @@ def test_a_tree_is_shared_whatever_its_path_has_become(tmp_path: Path, data: Pat
         tree = open_tree(str(data), True)
         data.rename(tmp_path / "moved")
         data.symlink_to("/etc")
-        volumes.add("a", str(data), ReadOnly.NO, True, tree)
+        volumes.add("a", Bind(str(data), ReadOnly.NO, True, tree))
         assert os.listdir(tmp_path / "shared/@1/mounts/0") == ["file"]
 
     isolated(run)
@@ -146,11 +146,11 @@ def test_an_overlay_keeps_its_changes_apart(tmp_path: Path, data: Path) -> None:
 
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        volumes.add("a", "overlay", ReadOnly.NO, False, overlay=overlay)
+        volumes.add("a", Bind("overlay", ReadOnly.NO, False, overlay=overlay))
         place = tmp_path / "shared/@1/mounts/0"
         (place / "file").write_text("changed")
         assert [(d / "file").read_text() for d in (place, data, tmp_path / "upper")] == ["changed", "x", "changed"]
-        volumes.add("a", "overlay", ReadOnly.NO, False, overlay=Overlay(lower, "", "", ()))
+        volumes.add("a", Bind("overlay", ReadOnly.NO, False, overlay=Overlay(lower, "", "", ())))
         with pytest.raises(OSError, match="Read-only"):
             (tmp_path / "shared/@2/mounts/0/new").touch()
         volumes.drop("a")
@@ -168,9 +168,9 @@ def test_an_overlay_that_cant_be_is_an_error(tmp_path: Path, data: Path, lower: 
 
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        volumes.add("a", str(data), ReadOnly.NO, True)
+        volumes.add("a", Bind(str(data), ReadOnly.NO, True))
         with pytest.raises(HostError, match="can't share"):
-            volumes.add("b", "overlay", ReadOnly.NO, False, overlay=overlay)
+            volumes.add("b", Bind("overlay", ReadOnly.NO, False, overlay=overlay))
         assert folders(tmp_path) == ["@1"]
 
     isolated(run)
@@ -190,13 +190,13 @@ def test_a_link_that_swaps_leads_nowhere(tmp_path: Path, data: Path) -> None:
 
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        volumes.add("a", str(data), ReadOnly.NO, True)
+        volumes.add("a", Bind(str(data), ReadOnly.NO, True))
         sub = str(data / "sub")
-        volumes.add("b", sub, ReadOnly.NO, True)
+        volumes.add("b", Bind(sub, ReadOnly.NO, True))
         volumes.drop("b")
         exchange()
         with pytest.raises(HostError, match="is the pod's to change"):
-            volumes.add("b", sub, ReadOnly.NO, True)
+            volumes.add("b", Bind(sub, ReadOnly.NO, True))
         swapper = os.fork()
         if swapper == 0:
             while True:
@@ -204,7 +204,7 @@ def test_a_link_that_swaps_leads_nowhere(tmp_path: Path, data: Path) -> None:
         try:
             for number in range(_SWAPS):
                 try:
-                    path = volumes.add(f"b{number}", sub, ReadOnly.NO, True)
+                    path = volumes.add(f"b{number}", Bind(sub, ReadOnly.NO, True))
                 except HostError:
                     continue
                 (tmp_path / "shared" / path.removeprefix(f"{GUEST}/") / f"new{number}").touch()
@@ -228,12 +228,12 @@ def test_a_link_leads_nowhere_by_whatever_name_its_volume_is_called(tmp_path: Pa
     def run() -> None:
         mount.mount(str(data), str(tmp_path / "bound"), "", mount.MS_BIND)
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        volumes.add("a", str(tmp_path / "alias/data"), ReadOnly.NO, False)
+        volumes.add("a", Bind(str(tmp_path / "alias/data"), ReadOnly.NO, False))
         (data / "sub").symlink_to(tmp_path / "secret")
         for name in ("data", "alias/data", "alias//./data", "inside", "bound"):
-            volumes.add("b", f"{tmp_path}/{name}/good", ReadOnly.NO, False)
+            volumes.add("b", Bind(f"{tmp_path}/{name}/good", ReadOnly.NO, False))
             with pytest.raises(HostError, match="the pod's to change"):
-                volumes.add("b", f"{tmp_path}/{name}/sub", ReadOnly.NO, False)
+                volumes.add("b", Bind(f"{tmp_path}/{name}/sub", ReadOnly.NO, False))
 
     isolated(run)
 
@@ -242,7 +242,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
         with pytest.raises(HostError, match="no such file"):
-            volumes.add("a", "/nosuch", ReadOnly.NO, True)
+            volumes.add("a", Bind("/nosuch", ReadOnly.NO, True))
         assert folders(tmp_path) == []
 
     isolated(run)
@@ -256,13 +256,13 @@ def test_mapped_ids_are_a_share_of_their_own(tmp_path: Path, data: Path) -> None
     def run() -> None:
         mount.mount(str(tmp_path / "other"), str(data / "below"), flags=mount.MS_BIND)
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
-        plain = volumes.add("a", str(data), ReadOnly.NO, True)
-        mapped = volumes.add("a", str(data), ReadOnly.NO, True, None, inside)
-        assert volumes.add("b", str(data), ReadOnly.NO, True, None, inside) == mapped != plain
+        plain = volumes.add("a", Bind(str(data), ReadOnly.NO, True))
+        mapped = volumes.add("a", Bind(str(data), ReadOnly.NO, True, None, inside))
+        assert volumes.add("b", Bind(str(data), ReadOnly.NO, True, None, inside)) == mapped != plain
         shown = [tmp_path / "shared" / path.removeprefix(f"{GUEST}/") for path in (plain, mapped)]
         assert [owner(folder / "file") for folder in shown] == [(0, 0), (100_000, 200_000)]
         assert owner(shown[1] / "below") == (0, 0)
-        deep = volumes.add("a", str(data), ReadOnly.NO, True, None, dataclasses.replace(inside, recursive=True))
+        deep = volumes.add("a", Bind(str(data), ReadOnly.NO, True, None, dataclasses.replace(inside, recursive=True)))
         assert owner(tmp_path / "shared" / deep.removeprefix(f"{GUEST}/") / "below") == (100_000, 200_000)
         os.chown(shown[1] / "file", 100_003, 200_004)
         assert owner(data / "file") == (3, 4)
@@ -280,7 +280,7 @@ def test_mappings_that_the_kernel_refuses_are_an_error(tmp_path: Path, data: Pat
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
         with pytest.raises(HostError, match=r"can't map the ids of the mount of .*data: invalid argument"):
-            volumes.add("a", str(data), ReadOnly.NO, False, None, twice)
+            volumes.add("a", Bind(str(data), ReadOnly.NO, False, None, twice))
         assert folders(tmp_path) == []
 
     isolated(run)

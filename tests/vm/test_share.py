@@ -20,7 +20,7 @@ from katapy.hypervisor.vm import ShareSpec, ShareType
 from katapy.protocol import names
 from katapy.sandbox.plan import SHARE_OPTIONS
 from katapy.storage.probe import find_virtiofsd
-from katapy.storage.shared_directory import ReadOnly, SharedDirectory, enter_private_mounts
+from katapy.storage.shared_directory import Bind, ReadOnly, SharedDirectory, enter_private_mounts
 from katapy.storage.virtiofsd import start_virtiofsd
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not IMAGE.exists(), reason="needs root and a guest image")
@@ -100,8 +100,8 @@ def supervise(kind: ShareType, state: Path, initrd: Path, data: Path, say: Calla
         kernel_parameters=(*spec().kernel_parameters, f"katapy.test={kind}:{options}"),
     )
     vm = load_driver("qemu").spawn(machine, str(state), daemon.connection.fileno() if daemon else None)
-    shared.add_mount("test", 0, str(GUEST), ReadOnly.ALL, False)
-    shared.add_mount("test", 1, str(data), ReadOnly.NO, False)
+    shared.add_mount("test", 0, Bind(str(GUEST), ReadOnly.ALL, False))
+    shared.add_mount("test", 1, Bind(str(data), ReadOnly.NO, False))
 
     def host(command: str) -> None:
         match command:
@@ -114,7 +114,7 @@ def supervise(kind: ShareType, state: Path, initrd: Path, data: Path, say: Calla
             case "remove":
                 (data / "from-host").unlink()
             case "mount":
-                shared.add_mount("later", 0, str(data), ReadOnly.ALL, False)
+                shared.add_mount("later", 0, Bind(str(data), ReadOnly.ALL, False))
 
     async def watch() -> None:
         """What the machine says is in its console.log."""

@@ -10,8 +10,6 @@ from katapy.errors import HypervisorError
 from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.qemu.slots import Slots
 
-_UNPLUG_S = 10.0
-
 
 class Disks:
     """The disks of one machine, but for its image. Not for concurrent use."""
@@ -50,7 +48,7 @@ class Disks:
 
         What the guest has written is in the device then. Raises HypervisorError.
         """
-        await self._qmp.remove_device(disk, _UNPLUG_S)
+        await self._qmp.remove_device(disk)
         await self._qmp.execute("blockdev-del", {"node-name": disk})
         await self._qmp.execute("remove-fd", {"fdset-id": self._sets.pop(disk)})
         self._slots.release(disk)

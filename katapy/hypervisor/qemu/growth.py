@@ -13,12 +13,11 @@ import errno
 
 from katapy.errors import HypervisorError, errno_text
 from katapy.hypervisor.qemu.devices import MEMORY_SLOT
+from katapy.hypervisor.qemu.memory import MIB
 from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.vm import Size, VmSpec
 from katapy.linux.bounded_memory import BoundedMemory
 
-_MIB = 1024 * 1024
-_UNPLUG_S = 10.0
 _BACKEND, _DEVICE = "more-memory", "more-memory-device"
 
 _Place = dict[str, object]
@@ -53,7 +52,7 @@ class Growth:
         while len(self._cpus) < size.vcpus - self._spec.vcpus:
             await self._add_cpu()
         while len(self._cpus) > max(0, size.vcpus - self._spec.vcpus):
-            await self._qmp.remove_device(self._cpus[-1], _UNPLUG_S)
+            await self._qmp.remove_device(self._cpus[-1])
             self._cpus.pop()
 
     async def size(self) -> Size:
@@ -74,20 +73,20 @@ class Growth:
             if wanted > self._memory_mib:
                 _bound(self._memory, max(wanted, await self._plugged_mib()))
             place = {"path": f"/machine/peripheral/{_DEVICE}", "property": "requested-size"}
-            await self._qmp.execute("qom-set", {**place, "value": wanted * _MIB})
+            await self._qmp.execute("qom-set", {**place, "value": wanted * MIB})
         self._memory_mib = wanted
 
     async def _add_memory(self, mib: int) -> None:
         """The device, of all the memory there can ever be; it costs what the guest uses of it."""
-        room = (self._spec.max_memory_mib - self._spec.memory_mib) * _MIB
+        room = (self._spec.max_memory_mib - self._spec.memory_mib) * MIB
         try:
-            memory = BoundedMemory(room, mib * _MIB)
+            memory = BoundedMemory(room, mib * MIB)
         except OSError as e:
             raise HypervisorError(f"memory to grow by: {errno_text(e)}") from e
         device = {"driver": "virtio-mem-pci", "id": _DEVICE, "memdev": _BACKEND, "bus": MEMORY_SLOT}
         try:
             await self._add_backend(memory.fd, room)
-            await self._qmp.execute("device_add", {**device, "requested-size": mib * _MIB})
+            await self._qmp.execute("device_add", {**device, "requested-size": mib * MIB})
         except BaseException:
             memory.close()
             with contextlib.suppress(HypervisorError):
@@ -107,7 +106,7 @@ class Growth:
     async def _plugged_mib(self) -> int:
         answer = await self._qmp.execute("query-memory-devices")
         found = [d.get("data", {}) for d in answer if isinstance(d, dict)] if isinstance(answer, list) else []
-        return sum(int(d.get("size", 0)) for d in found if d.get("id") == _DEVICE) // _MIB
+        return sum(int(d.get("size", 0)) for d in found if d.get("id") == _DEVICE) // MIB
 
     async def _add_cpu(self) -> None:
         place = next(iter(await self._free_places()), None)
@@ -130,7 +129,7 @@ class Growth:
 def _bound(memory: BoundedMemory, mib: int) -> None:
     """Raises HypervisorError. While a guest still uses more than it should, it keeps the bound it has."""
     try:
-        memory.bound(mib * _MIB)
+        memory.bound(mib * MIB)
     except OSError as e:
         if e.errno != errno.EINVAL:
             raise HypervisorError(f"bound of the memory to grow by: {errno_text(e)}") from e

@@ -13,7 +13,6 @@ from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.qemu.slots import Slots
 
 _VHOST_NET = "/dev/vhost-net"
-_UNPLUG_S = 10.0
 
 
 class Nics:
@@ -53,7 +52,7 @@ class Nics:
 
         Raises HypervisorError.
         """
-        await self._qmp.remove_device(card, _UNPLUG_S)
+        await self._qmp.remove_device(card)
         await self._qmp.execute("netdev_del", {"id": f"{card}-tap"})
         self._slots.release(card)
 

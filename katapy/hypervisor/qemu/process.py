@@ -160,14 +160,6 @@ class QemuVm:
         """See vm.Vm."""
         return await self._growth().size()
 
-    async def pause(self) -> None:
-        """Stops the vCPUs. Raises HypervisorError."""
-        await self._channel().execute("stop")
-
-    async def resume(self) -> None:
-        """Lets the vCPUs go on. Raises HypervisorError."""
-        await self._channel().execute("cont")
-
     def keep_console(self, path: str) -> None:
         """See vm.Vm."""
         self._console.move(path)

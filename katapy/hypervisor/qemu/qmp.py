@@ -15,7 +15,8 @@ from qemu.qmp.message import Message
 
 from katapy.errors import HypervisorError, Timeout
 
-_PAUSED = "paused"
+_UNPLUG_S = 10.0
+"""For a guest to let a device go."""
 
 # Its warnings concern its own internals; what matters is raised.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
@@ -77,33 +78,34 @@ class QmpChannel:
 
     async def send_descriptor(self, name: str, fd: int) -> None:
         """QEMU has a copy of `fd` then, under that name. Raises HypervisorError."""
-        try:
-            self._client.send_fd_scm(fd)
-        except (QMPError, OSError) as e:
-            raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
+        self._send(fd)
         await self.execute("getfd", {"fdname": name})
 
     async def add_descriptor(self, fd: int) -> Added:
         """QEMU has a copy of `fd` then. Raises HypervisorError."""
-        try:
-            self._client.send_fd_scm(fd)
-        except (QMPError, OSError) as e:
-            raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
+        self._send(fd)
         answer = await self.execute("add-fd")
         fdset, number = (answer.get("fdset-id"), answer.get("fd")) if isinstance(answer, dict) else (None, None)
         if not isinstance(fdset, int) or not isinstance(number, int):
             raise HypervisorError("qemu did not say where it put a descriptor")
         return Added(fdset, number)
 
-    async def remove_device(self, device: str, limit_s: float) -> None:
+    def _send(self, fd: int) -> None:
+        """Beside the command that is executed next. Raises HypervisorError."""
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as e:
+            raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
+
+    async def remove_device(self, device: str) -> None:
         """Returns when the guest has let it go. Raises Timeout if it does not, HypervisorError."""
         gone = self._removals.setdefault(device, asyncio.Event())
         try:
             await self.execute("device_del", {"id": device})
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(_UNPLUG_S):
                 await gone.wait()
         except TimeoutError as e:
-            raise Timeout(f"the guest does not let go of {device}", limit_s) from e
+            raise Timeout(f"the guest does not let go of {device}", _UNPLUG_S) from e
         finally:
             del self._removals[device]
 

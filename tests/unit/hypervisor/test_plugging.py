@@ -47,9 +47,9 @@ class Qemu:
             raise HypervisorError("qemu refused device_add")
         self.devices[device["id"]] = device["bus"]
 
-    async def remove_device(self, device: str, limit_s: float) -> None:
+    async def remove_device(self, device: str) -> None:
         if self._keeps:
-            raise Timeout("the guest does not let go of it", limit_s)
+            raise Timeout("the guest does not let go of it")
         del self.devices[device]
 
 
