@@ -39,11 +39,14 @@ def message(log: str) -> str:
     return " ".join(" ".join(told).split())[:MESSAGE_LIMIT]
 
 
-def spawn(argv: list[str], stdio: tuple[int, int, int]) -> int:
-    """Starts a child with these three descriptors and nothing else of ours; returns its pid. Raises OSError.
+def spawn(argv: list[str], stdio: tuple[int, int, int] | None = None) -> int:
+    """Starts a child with these three descriptors (None: /dev/null) and nothing else of ours: its pid. Raises OSError.
 
     Signals are as at a program's birth and the OOM score is an ordinary one: both would be inherited by containers.
     """
+    if stdio is None:
+        with open(os.devnull, "r+b", buffering=0) as null:
+            return spawn(argv, (null.fileno(),) * 3)
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
     ignored = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ}
     set_oom_score(0)
@@ -55,11 +58,7 @@ def spawn(argv: list[str], stdio: tuple[int, int, int]) -> int:
 
 async def run(reaper: Reaper, log: str, arguments: list[str], stdio: tuple[int, int, int] | None = None) -> None:
     """Runs crun to its end. Raises AgentError with crun's message. If the caller is cancelled, crun is killed."""
-    if stdio is None:
-        with open(os.devnull, "r+b", buffering=0) as null:
-            pid = spawn(command(log, *arguments), (null.fileno(),) * 3)
-    else:
-        pid = spawn(command(log, *arguments), stdio)
+    pid = spawn(command(log, *arguments), stdio)
     ended = reaper.watch(pid)
     try:
         status = await asyncio.shield(ended)

@@ -39,9 +39,7 @@ class Growth:
 
     async def _start(self, path: str) -> None:
         """By a process of its own: the kernel makes it wait until no memory is coming or going."""
-        with open(os.devnull, "r+b", buffering=0) as null:
-            pid = spawn([_BUSYBOX, "sh", "-c", f"echo 1 >{path}"], (null.fileno(),) * 3)
-        ended = self._reaper.watch(pid)
+        ended = self._reaper.watch(spawn([_BUSYBOX, "sh", "-c", f"echo 1 >{path}"]))
         try:
             async with asyncio.timeout(DEADLINE_S):
                 status = await asyncio.shield(ended)

@@ -1,7 +1,5 @@
 """Drivers of the guest's kernel: no udev is there to load them when a device is plugged in. Runs in the agent."""
 
-import os
-
 from katapy.agent.crun import spawn
 from katapy.agent.reaper import Reaper
 from katapy.errors import HostError
@@ -17,8 +15,6 @@ def loaded() -> frozenset[str]:
 
 async def load(reaper: Reaper, *names: str) -> None:
     """Loads them with what they need; what is there already is no error. Raises HostError, OSError."""
-    with open(os.devnull, "r+b", buffering=0) as null:
-        pid = spawn([_MODPROBE, "-a", *names], (null.fileno(),) * 3)
-    status = await reaper.watch(pid)
+    status = await reaper.watch(spawn([_MODPROBE, "-a", *names]))
     if status != 0:
         raise HostError(f"modprobe {' '.join(names)} failed in the guest with status {status}")

@@ -67,7 +67,6 @@ class HelloReply(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     KERNEL_RELEASE_FIELD_NUMBER: _builtins.int
-    CRUN_VERSION_FIELD_NUMBER: _builtins.int
     IMAGE_VERSION_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     CPUS_FIELD_NUMBER: _builtins.int
@@ -76,7 +75,6 @@ class HelloReply(_message.Message):
     protocol_version: _builtins.int
     agent_version: _builtins.str
     kernel_release: _builtins.str
-    crun_version: _builtins.str
     image_version: _builtins.str
     """"version" of /etc/katapy-image.json"""
     memory_bytes: _builtins.int
@@ -93,7 +91,6 @@ class HelloReply(_message.Message):
         protocol_version: _builtins.int = ...,
         agent_version: _builtins.str = ...,
         kernel_release: _builtins.str = ...,
-        crun_version: _builtins.str = ...,
         image_version: _builtins.str = ...,
         memory_bytes: _builtins.int = ...,
         cpus: _builtins.int = ...,
@@ -102,7 +99,7 @@ class HelloReply(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "cgroup_controllers", b"cgroup_controllers", "cpus", b"cpus", "crun_version", b"crun_version", "image_version", b"image_version", "kernel_release", b"kernel_release", "memory_bytes", b"memory_bytes", "phases", b"phases", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "cgroup_controllers", b"cgroup_controllers", "cpus", b"cpus", "image_version", b"image_version", "kernel_release", b"kernel_release", "memory_bytes", b"memory_bytes", "phases", b"phases", "protocol_version", b"protocol_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -170,13 +167,10 @@ class CreateSandboxRequest(_message.Message):
     SANDBOX_ID_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
-    SHM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     UNIX_NANOSECONDS_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     hostname: _builtins.str
     """empty: leave"""
-    shm_size_bytes: _builtins.int
-    """0: kernel's default"""
     unix_nanoseconds: _builtins.int
     """the host's clock when it asked; 0: leave"""
     @_builtins.property
@@ -187,54 +181,15 @@ class CreateSandboxRequest(_message.Message):
         sandbox_id: _builtins.str = ...,
         shares: _abc.Iterable[Global___Share] | None = ...,
         hostname: _builtins.str = ...,
-        shm_size_bytes: _builtins.int = ...,
         unix_nanoseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "sandbox_id", b"sandbox_id", "shares", b"shares", "shm_size_bytes", b"shm_size_bytes", "unix_nanoseconds", b"unix_nanoseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "sandbox_id", b"sandbox_id", "shares", b"shares", "unix_nanoseconds", b"unix_nanoseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSandboxRequest: _TypeAlias = CreateSandboxRequest  # noqa: Y015
-
-@_typing.final
-class ReseedRngRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENTROPY_FIELD_NUMBER: _builtins.int
-    entropy: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        entropy: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entropy", b"entropy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReseedRngRequest: _TypeAlias = ReseedRngRequest  # noqa: Y015
-
-@_typing.final
-class SetClockRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    UNIX_NANOSECONDS_FIELD_NUMBER: _builtins.int
-    unix_nanoseconds: _builtins.int
-    def __init__(
-        self,
-        *,
-        unix_nanoseconds: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["unix_nanoseconds", b"unix_nanoseconds"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SetClockRequest: _TypeAlias = SetClockRequest  # noqa: Y015
 
 @_typing.final
 class ContainerRequest(_message.Message):

@@ -49,16 +49,6 @@ class AgentStub:
                 request_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
                 response_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
-        self.ReseedRng = channel.unary_unary(
-                '/katapy.agent.v1.Agent/ReseedRng',
-                request_serializer=katapy_dot_protocol_dot_agent__pb2.ReseedRngRequest.SerializeToString,
-                response_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
-                _registered_method=True)
-        self.SetClock = channel.unary_unary(
-                '/katapy.agent.v1.Agent/SetClock',
-                request_serializer=katapy_dot_protocol_dot_agent__pb2.SetClockRequest.SerializeToString,
-                response_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
-                _registered_method=True)
         self.Events = channel.unary_stream(
                 '/katapy.agent.v1.Agent/Events',
                 request_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
@@ -167,18 +157,6 @@ class AgentServicer:
     def DestroySandbox(self, request, context):
         """kill everything, sync, unmount shares
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReseedRng(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SetClock(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -314,16 +292,6 @@ def add_AgentServicer_to_server(servicer, server):
             'DestroySandbox': grpc.unary_unary_rpc_method_handler(
                     servicer.DestroySandbox,
                     request_deserializer=katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
-                    response_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
-            ),
-            'ReseedRng': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReseedRng,
-                    request_deserializer=katapy_dot_protocol_dot_agent__pb2.ReseedRngRequest.FromString,
-                    response_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
-            ),
-            'SetClock': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetClock,
-                    request_deserializer=katapy_dot_protocol_dot_agent__pb2.SetClockRequest.FromString,
                     response_serializer=katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
             ),
             'Events': grpc.unary_stream_rpc_method_handler(
@@ -492,60 +460,6 @@ class Agent:
             target,
             '/katapy.agent.v1.Agent/DestroySandbox',
             katapy_dot_protocol_dot_agent__pb2.Empty.SerializeToString,
-            katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReseedRng(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/katapy.agent.v1.Agent/ReseedRng',
-            katapy_dot_protocol_dot_agent__pb2.ReseedRngRequest.SerializeToString,
-            katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SetClock(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/katapy.agent.v1.Agent/SetClock',
-            katapy_dot_protocol_dot_agent__pb2.SetClockRequest.SerializeToString,
             katapy_dot_protocol_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -47,8 +47,6 @@ class AgentStub:
     """mount shares, set hostname; once"""
     DestroySandbox: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """kill everything, sync, unmount shares"""
-    ReseedRng: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReseedRngRequest, _agent_pb2.Empty]
-    SetClock: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetClockRequest, _agent_pb2.Empty]
     Events: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Event]
     """until the channel closes; one subscriber"""
     UpdateNetwork: _grpc.UnaryUnaryMultiCallable[_agent_pb2.UpdateNetworkRequest, _agent_pb2.Empty]
@@ -94,8 +92,6 @@ class AgentAsyncStub(AgentStub):
     """mount shares, set hostname; once"""
     DestroySandbox: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """kill everything, sync, unmount shares"""
-    ReseedRng: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReseedRngRequest, _agent_pb2.Empty]  # type: ignore[assignment]
-    SetClock: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetClockRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Events: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Event]  # type: ignore[assignment]
     """until the channel closes; one subscriber"""
     UpdateNetwork: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateNetworkRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -156,20 +152,6 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
         """kill everything, sync, unmount shares"""
-
-    @_abc_1.abstractmethod
-    def ReseedRng(
-        self,
-        request: _agent_pb2.ReseedRngRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]: ...
-
-    @_abc_1.abstractmethod
-    def SetClock(
-        self,
-        request: _agent_pb2.SetClockRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]: ...
 
     @_abc_1.abstractmethod
     def Events(

@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -250,13 +249,3 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mtime = len(data), int(time.time())
     tar.addfile(info, io.BytesIO(data))
-
-
-def shims() -> list[int]:
-    """Pids of containerd's shims."""
-    found = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if b"containerd-shim" in Path(f"/proc/{entry}/cmdline").read_bytes():
-                found.append(int(entry))
-    return found

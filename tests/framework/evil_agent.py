@@ -21,8 +21,8 @@ from framework.evil_names import NamesThings, RefusesWithNames
 SERVICE = "katapy.agent.v1.Agent"
 STREAMS = {"Events": "unary_stream", "Stdio": "stream_stream"}
 EMPTY_METHODS = (
-    "CreateSandbox", "DestroySandbox", "ReseedRng", "SetClock", "StartContainer", "PauseContainer", "ResumeContainer",
-    "UpdateContainer", "RemoveContainer", "UpdateNetwork", "Resize",
+    "CreateSandbox", "DestroySandbox", "StartContainer", "PauseContainer", "ResumeContainer", "UpdateContainer",
+    "RemoveContainer", "UpdateNetwork", "Resize",
 )  # fmt: skip
 ANSWERS = ("Hello", "CreateContainer", "Stats", "ListProcesses", "Exec", "Signal", "Wait", "FindDisk")
 DIAL = {"Dial": "stream_stream"}

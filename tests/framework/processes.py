@@ -100,14 +100,6 @@ def exit_status(pid: int, deadline_s: float = 30.0) -> int:
     return code if code >= 0 else 128 - code
 
 
-def kill_and_reap(process: Process) -> None:
-    """SIGKILL, unless it has ended meanwhile."""
-    current = find(process.pid)
-    if current is not None and current.start == process.start:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-
-
 def descriptors(pid: int) -> list[str]:
     """What the process's open descriptors point to."""
     found = []

@@ -17,7 +17,6 @@ from katapy.protocol import names
 
 IMAGE = "/etc/katapy-image.json"
 SHARE_TYPES = ("virtiofs", "9p")
-ENTROPY_LIMIT = 4096
 
 
 class SandboxCalls:
@@ -25,14 +24,11 @@ class SandboxCalls:
 
     async def Hello(self, request: pb.HelloRequest, context: Any) -> pb.HelloReply:
         """Answers whatever the host's version: the host decides whether it can go on."""
-        image = _image()
-        packages = image.get("packages")
         return pb.HelloReply(
             protocol_version=names.PROTOCOL_VERSION,
             agent_version=katapy.__version__,
             kernel_release=os.uname().release,
-            crun_version=str(packages.get("crun", "")) if isinstance(packages, dict) else "",
-            image_version=str(image.get("version", "")),
+            image_version=str(_image().get("version", "")),
             memory_bytes=memory_bytes(),
             cpus=os.cpu_count() or 0,
             cgroup_controllers=_controllers(),
@@ -72,18 +68,6 @@ class SandboxCalls:
         machine.sandbox_id = None
         return pb.Empty()
 
-    async def ReseedRng(self, request: pb.ReseedRngRequest, context: Any) -> pb.Empty:
-        if not 0 < len(request.entropy) <= ENTROPY_LIMIT:
-            raise SpecError(f"entropy must have 1 to {ENTROPY_LIMIT} bytes")
-        init.seed_random(request.entropy)
-        return pb.Empty()
-
-    async def SetClock(self, request: pb.SetClockRequest, context: Any) -> pb.Empty:
-        if request.unix_nanoseconds <= 0:
-            raise SpecError("the clock can't be set to before 1970")
-        init.set_clock(request.unix_nanoseconds)
-        return pb.Empty()
-
     async def Events(self, request: pb.Empty, context: Any) -> None:
         """Until the channel closes. A new subscriber replaces an old one, whose channel may be dead."""
         with self.machine.events.subscribe() as queue:
@@ -114,9 +98,6 @@ def _configure(request: pb.CreateSandboxRequest) -> None:
             socket.sethostname(request.hostname)
         except OSError as error:  # longer than the kernel's 64 bytes
             raise SpecError(f"cannot set the host name: {error.strerror}") from error
-    if request.shm_size_bytes:
-        flags = mount.MS_REMOUNT | mount.MS_NOSUID | mount.MS_NODEV
-        mount.mount("tmpfs", "/dev/shm", "tmpfs", flags, f"size={request.shm_size_bytes}")
 
 
 def _image() -> dict[str, Any]:
