@@ -55,12 +55,13 @@ def load(path: Path = HERE / "image.yaml") -> Recipe:
     document = yaml.safe_load(path.read_text())
     nested = {"debian": Debian, "wheels": Wheels, "modules": Modules}
     for key, cls in nested.items():
-        document[key] = _make(cls, document.get(key) or {}, f"{path.name}: {key}")
-    recipe: Recipe = _make(Recipe, document, path.name)
+        document[key] = make(cls, document.get(key) or {}, f"{path.name}: {key}")
+    recipe: Recipe = make(Recipe, document, path.name)
     return recipe
 
 
-def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
+def make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
+    """A dataclass of a mapping with just its keys. Raises BuildError; `where`: what the error begins with."""
     known = {f.name for f in fields(cls)}
     if wrong := known ^ set(mapping):
         raise BuildError(f"{where}: missing or unknown keys: {', '.join(sorted(wrong))}")

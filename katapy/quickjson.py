@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 try:
     import _json
 except ImportError:  # another Python: slower, and the same
-    _json = None  # type: ignore[assignment]
+    _json = None  # type: ignore[assignment]  # a module, to mypy
 
 _SPACE = " \t\n\r"
 _MAX_DEPTH = 200
@@ -45,7 +45,7 @@ def loads(text: str) -> object:
         return json.loads(text, parse_constant=_Context.parse_constant)
     stripped = text.strip(_SPACE)
     try:
-        value, end = _json.make_scanner(_Context())(stripped, 0)  # type: ignore[arg-type]
+        value, end = _json.make_scanner(_Context())(stripped, 0)  # type: ignore[arg-type]  # what it reads of a JSONDecoder
     except StopIteration as e:
         raise ValueError(f"not JSON at character {e.value}") from e
     except SystemError:  # CPython 3.11: what is malformed is an error of json.decoder's, which nobody has imported

@@ -49,8 +49,9 @@ class Streams:
         os.close(fd)
 
     def close(self) -> None:
-        for fd in {self.stdin, self.stdout, self.stderr} - {None}:
-            os.close(fd)  # type: ignore[arg-type]
+        for fd in {self.stdin, self.stdout, self.stderr}:
+            if fd is not None:
+                os.close(fd)
         self.stdin = self.stdout = self.stderr = None
 
     def resize(self, columns: int, rows: int) -> None:

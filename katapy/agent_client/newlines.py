@@ -1,4 +1,4 @@
-"""Lines of a terminal for a reader that is none. Pure.
+"""Lines of a terminal for a reader that is none. Pure; runs in the supervisor.
 
 A terminal sends carriage return and newline where its program has written a newline. The guest's terminal does so,
 since the caller's is raw. In a file or a pipe, runc's lines end with a newline alone, and so do these.

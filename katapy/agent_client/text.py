@@ -1,4 +1,4 @@
-"""Texts from a guest made fit for an error line or a log: one line, printable, bounded. Pure."""
+"""Texts from a guest made fit for an error line or a log: one line, printable, bounded. Pure; supervisor."""
 
 MAX_TEXT = 2048
 

@@ -1,4 +1,7 @@
-"""Which cgroup hierarchies the host has mounted, and what linux.cgroupsPath means in them. Pure, but for `mounted`."""
+"""Which cgroup hierarchies the host has mounted, and what linux.cgroupsPath means in them. CLI and supervisor.
+
+Pure, but for `mounted`.
+"""
 
 from katapy.errors import SpecError
 

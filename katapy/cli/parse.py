@@ -104,7 +104,8 @@ def _parse_flags(argv: list[str], flags: tuple[Flag, ...], args: Args, interleav
     """Sets the attributes of `flags`; returns what is left over. Raises UsageError."""
     known = {name: flag for flag in flags for name in flag.names}
     for flag in flags:
-        setattr(args, flag.attribute, list(flag.default) if flag.kind == LIST else flag.default)  # type: ignore[call-overload]
+        default: Any = flag.default
+        setattr(args, flag.attribute, list(default) if flag.kind == LIST else default)
     operands: list[str] = []
     words = iter(argv)
     for word in words:

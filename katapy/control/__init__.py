@@ -1,0 +1,1 @@
+"""The control socket between CLI and supervisor: messages, and both of its ends."""

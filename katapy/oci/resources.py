@@ -1,4 +1,4 @@
-"""`linux.resources` of the runtime-spec: limits of a container, in config.json and in `update`. See spec.py."""
+"""`linux.resources` of the runtime-spec: limits of a container, in config.json and in `update`. See spec.py. CLI."""
 
 from typing import Annotated, Any
 

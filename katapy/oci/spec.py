@@ -275,12 +275,12 @@ def decode(data: bytes, name: str) -> dict[str, Any]:
 
 def _deeper(document: object, limit: int) -> bool:
     """Whether containers are nested more than `limit` deep, without recursion."""
-    level = [document]
+    level: list[Any] = [document]
     for _ in range(limit):
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, (dict, list))
         ]
         if not level:

@@ -1,4 +1,4 @@
-"""The State document of the runtime-spec: what hooks read. Pure."""
+"""The State document of the runtime-spec: what hooks read. Pure; runs in the CLI."""
 
 
 def state_document(

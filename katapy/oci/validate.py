@@ -1,4 +1,4 @@
-"""Rules of the runtime-spec that types can't say, in runc's words where runc has any (engines look for them).
+"""Rules of the runtime-spec that types can't say, in runc's words where runc has any (engines look for them). CLI.
 
 `validate_bundle` for create and run, `validate_process` for exec: both raise SpecError. What crun in the guest
 checks better (seccomp rules, mount options of a file system) is left to it.

@@ -94,7 +94,7 @@ class State:
         return {name: getattr(self, name) for name in _FIELDS}
 
     def _replace(self, **changes: object) -> "State":
-        return State(**{**self._asdict(), **changes})  # type: ignore[arg-type]
+        return State(**{**self._asdict(), **changes})  # type: ignore[arg-type]  # as _FIELDS says
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, State) and self._asdict() == other._asdict()

@@ -7,7 +7,7 @@ lists are cut, strings are cut and stripped.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from katapy.agent_client.text import printable
 from katapy.linux.rtnetlink import COUNTERS
@@ -149,8 +149,8 @@ def _blkio(reply: pb.StatsReply) -> Json:
     }
 
 
-def _psi(reply: pb.StatsReply, field: str) -> Json:
-    if not reply.HasField(field):  # type: ignore[arg-type]
+def _psi(reply: pb.StatsReply, field: Literal["cpu_psi", "memory_psi", "io_psi"]) -> Json:
+    if not reply.HasField(field):
         return {}
     psi: pb.Psi = getattr(reply, field)
 

@@ -24,7 +24,7 @@ def _keep_out_openssl() -> None:
     import asyncio  # noqa: F401
 
     placeholder = types.ModuleType("ssl", "See katapy.supervisor.unneeded.")
-    placeholder.SSLContext = type("SSLContext", (), {})  # type: ignore[attr-defined]
+    placeholder.SSLContext = type("SSLContext", (), {})  # type: ignore[attr-defined]  # a module takes any
     sys.modules["ssl"] = placeholder
 
 

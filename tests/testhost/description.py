@@ -1,6 +1,6 @@
 """host.yaml as a frozen value, and the hash that names what is made from it. Build host; pure but for reading files."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +82,13 @@ def load(path: Path = HERE / "host.yaml") -> Description:
     document = yaml.safe_load(path.read_text())
     nested = {"wheels": Wheels, "modules": Modules, "machine": Machine}
     for key, cls in nested.items():
-        document[key] = _make(cls, document.get(key) or {}, f"{path.name}: {key}")
+        document[key] = recipe.make(cls, document.get(key) or {}, f"{path.name}: {key}")
     suites = document.get("suites") or {}
     document["suites"] = {
-        name: _make(Suite, {"name": name, **suites[name]}, f"{path.name}: suites.{name}") for name in suites
+        name: recipe.make(Suite, {"name": name, **suites[name]}, f"{path.name}: suites.{name}") for name in suites
     }
-    description: Description = _make(Description, document, path.name)
+    description: Description = recipe.make(Description, document, path.name)
     return description
-
-
-def _make(cls: Any, mapping: dict[str, Any], where: str) -> Any:
-    known = {f.name for f in fields(cls)}
-    if wrong := known ^ set(mapping):
-        raise BuildError(f"{where}: missing or unknown keys: {', '.join(sorted(wrong))}")
-    return cls(**mapping)
 
 
 def inputs(suite: Suite) -> str:
