@@ -72,107 +72,100 @@ def load_image(directory: str) -> Image:
     return Image(kernel, initrd, root, tuple(parameters), description)
 
 
-def start_machine(
-    plan: MachinePlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str = ""
-) -> Machine:
-    """Starts the machine: a clone of the template in that folder, or one that boots. Needs a private mount namespace.
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Starts the machine of a plan, in a private mount namespace.
 
-    Raises HostError and its like.
+    `directory`: the state directory of its sandbox. `stack` undoes all that is started. `template`: folder of the
+    template to clone, or empty.
     """
-    shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
-    spec = machine_spec(plan, config, load_image(config.image.dir), shared.directory, os.getpid())
-    if not template:
-        return _start(plan, config, directory, shared, spec, stack)
-    try:
-        clone = dataclasses.replace(spec, role=Role.CLONE)
-        return _start(plan, config, directory, shared, clone, stack, template)
-    except (HypervisorError, HostError, Timeout) as e:
-        machine = _start(plan, config, directory, shared, spec, stack)
-        return dataclasses.replace(machine, warning=_throw_away(config, template, e))
 
+    plan: MachinePlan
+    config: Config
+    directory: str
+    stack: contextlib.ExitStack
+    template: str = ""
 
-def start_warm_machine(
-    plan: MachinePlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str
-) -> Machine:
-    """A clone that waits for its pod: its share is empty, its guest has what tells it from others, and serves.
+    def start(self) -> Machine:
+        """A clone of the template, or a machine that boots. Raises HostError and its like."""
+        shared, spec = self._prepare()
+        if not self.template:
+            return self._start(shared, spec)
+        try:
+            return self._start(shared, dataclasses.replace(spec, role=Role.CLONE))
+        except (HypervisorError, HostError, Timeout) as e:
+            machine = self._start(shared, spec)
+            return dataclasses.replace(machine, warning=self._throw_away(e))
 
-    It is never another pod's: whoever takes it keeps it. As `start_machine`, but for failures: nothing boots in its
-    place, and the template is thrown away. Raises HostError and its like.
-    """
-    shared = stack.enter_context(contextlib.closing(SharedDirectory(f"{directory}/shared")))
-    spec = machine_spec(plan, config, load_image(config.image.dir), shared.directory, os.getpid())
-    try:
-        clone = dataclasses.replace(spec, role=Role.CLONE)
-        machine = _start(plan, config, directory, shared, clone, stack, template, rehearse=True)
-        _await_clone(machine.vm, config)
-    except (HypervisorError, HostError, Timeout) as e:
-        _throw_away(config, template, e)
-        raise
-    return machine
+    def start_warm(self) -> Machine:
+        """A clone that waits for its pod: its share is empty, its guest has what tells it from others, and serves.
 
-
-def settle(
-    machine: Machine, plan: MachinePlan, config: Config, directory: str, stack: contextlib.ExitStack, template: str
-) -> Machine:
-    """Waits for a clone's first word; if it stays silent, the template is thrown away and a machine boots instead.
-
-    Before asyncio and grpc have threads. Raises HostError and its like.
-    """
-    if machine.spec.role is not Role.CLONE:
+        It is never another pod's: whoever takes it keeps it. Where it fails nothing boots in its place, and the
+        template is thrown away. Raises HostError and its like.
+        """
+        shared, spec = self._prepare()
+        try:
+            machine = self._start(shared, dataclasses.replace(spec, role=Role.CLONE), rehearse=True)
+            self._await_clone(machine)
+        except (HypervisorError, HostError, Timeout) as e:
+            self._throw_away(e)
+            raise
         return machine
-    try:
-        _await_clone(machine.vm, config)
-    except (HypervisorError, Timeout) as e:
-        machine.undo.close()
-        spec = dataclasses.replace(machine.spec, role=Role.BOOT)
-        booted = _start(plan, config, directory, machine.shared, spec, stack)
-        return dataclasses.replace(booted, warning=_throw_away(config, template, e))
-    return machine
 
+    def settle(self, machine: Machine) -> Machine:
+        """Waits for a clone's first word; if it stays silent, the template is thrown away and a machine boots instead.
 
-def _start(
-    plan: MachinePlan,
-    config: Config,
-    directory: str,
-    shared: SharedDirectory,
-    spec: VmSpec,
-    stack: contextlib.ExitStack,
-    template: str = "",
-    rehearse: bool = False,
-) -> Machine:
-    """virtiofsd, QEMU, and the boot message; a failure leaves neither."""
-    with contextlib.ExitStack() as undo:
-        daemon = virtiofs = None
-        if plan.facts.virtiofsd is not None:
-            daemon = undo.enter_context(
-                contextlib.closing(start_virtiofsd(plan.facts.virtiofsd, shared.directory, directory))
-            )
-            virtiofs = daemon.connection.fileno()
-        driver = load_driver(config.hypervisor.driver)
-        if spec.role is Role.CLONE:
-            vm = driver.restore(spec, directory, template, virtiofs)
-        else:
-            vm = driver.spawn(spec, directory, virtiofs)
-        undo.enter_context(contextlib.closing(vm))
-        secret = new_secret()
-        vm.send_boot_message(boot_message(secret, spec.transport, rehearse))
-        kept = stack.enter_context(undo.pop_all())
-    return Machine(vm, secret, shared, Volumes(shared), daemon, spec, kept)
+        Before asyncio and grpc have threads. Raises HostError and its like.
+        """
+        if machine.spec.role is not Role.CLONE:
+            return machine
+        try:
+            self._await_clone(machine)
+        except (HypervisorError, Timeout) as e:
+            machine.undo.close()
+            booted = self._start(machine.shared, dataclasses.replace(machine.spec, role=Role.BOOT))
+            return dataclasses.replace(booted, warning=self._throw_away(e))
+        return machine
 
+    def _prepare(self) -> tuple[SharedDirectory, VmSpec]:
+        """The share, and a machine that boots."""
+        shared = self.stack.enter_context(contextlib.closing(SharedDirectory(f"{self.directory}/shared")))
+        image = load_image(self.config.image.dir)
+        return shared, machine_spec(self.plan, self.config, image, shared.directory, os.getpid())
 
-def _await_clone(vm: Vm, config: Config) -> None:
-    """A clone's first word. Raises HypervisorError, Timeout."""
-    vm.wait_phase(names.SERVING_PHASE, max(_LEAST_CLONE_S, config.timeouts.boot_s / _CLONE_SHARE))
+    def _start(self, shared: SharedDirectory, spec: VmSpec, rehearse: bool = False) -> Machine:
+        """virtiofsd, QEMU, and the boot message; a failure leaves neither."""
+        with contextlib.ExitStack() as undo:
+            daemon = virtiofs = None
+            if (program := self.plan.facts.virtiofsd) is not None:
+                daemon = undo.enter_context(
+                    contextlib.closing(start_virtiofsd(program, shared.directory, self.directory))
+                )
+                virtiofs = daemon.connection.fileno()
+            driver = load_driver(self.config.hypervisor.driver)
+            if spec.role is Role.CLONE:
+                vm = driver.restore(spec, self.directory, self.template, virtiofs)
+            else:
+                vm = driver.spawn(spec, self.directory, virtiofs)
+            undo.enter_context(contextlib.closing(vm))
+            secret = new_secret()
+            vm.send_boot_message(boot_message(secret, spec.transport, rehearse))
+            kept = self.stack.enter_context(undo.pop_all())
+        return Machine(vm, secret, shared, Volumes(shared), daemon, spec, kept)
 
+    def _await_clone(self, machine: Machine) -> None:
+        """Its first word. Raises HypervisorError, Timeout."""
+        limit_s = max(_LEAST_CLONE_S, self.config.timeouts.boot_s / _CLONE_SHARE)
+        machine.vm.wait_phase(names.SERVING_PHASE, limit_s)
 
-def _throw_away(config: Config, template: str, error: Exception) -> str:
-    """The warning."""
-    reason = str(error)
-    try:
-        Store(config.factory.dir).discard(os.path.basename(template), reason)
-    except (HostError, OSError) as e:
-        reason += f"; the template stays: {e}"
-    return f"a cold boot, because the clone of a template failed: {reason}"
+    def _throw_away(self, error: Exception) -> str:
+        """The template. A warning that says why."""
+        reason = str(error)
+        try:
+            Store(self.config.factory.dir).discard(os.path.basename(self.template), reason)
+        except (HostError, OSError) as e:
+            reason += f"; the template stays: {e}"
+        return f"a cold boot, because the clone of a template failed: {reason}"
 
 
 def share_container(machine: Machine, container: ContainerPlan, trees: Sequence[int] = ()) -> dict[int, str]:

@@ -60,7 +60,7 @@ def open_relay(machine: Machine, limit_s: float) -> Relay | None:
 
 
 class Loop:
-    """One run of the loop. `stack` holds what start_machine acquired; `failure` is why there is no machine."""
+    """One run of the loop. `stack` holds what was started; `failure` is why there is no machine."""
 
     def __init__(
         self,

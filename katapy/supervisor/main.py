@@ -8,7 +8,7 @@ import contextlib
 
 from katapy.errors import KatapyError
 from katapy.linux.seccomp import forbid_programs
-from katapy.sandbox.machine import Machine, settle, start_machine
+from katapy.sandbox.machine import Machine, Starter
 from katapy.supervisor import unneeded
 from katapy.supervisor.launch import Task
 
@@ -18,9 +18,9 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
     with contextlib.ExitStack() as stack:
         machine: Machine | None = None
         failure: KatapyError | None = None
-        template = task.template.path
+        starter = Starter(task.plan, task.config, task.directory, stack, task.template.path)
         try:
-            machine = start_machine(task.plan, task.config, task.directory, stack, template)
+            machine = starter.start()
         except KatapyError as e:
             failure = e
         except OSError as e:
@@ -33,7 +33,7 @@ def serve(task: Task, listener: int, lifeline: int) -> None:
 
         if machine is not None:
             try:
-                machine = settle(machine, task.plan, task.config, task.directory, stack, template)
+                machine = starter.settle(machine)
             except KatapyError as e:
                 machine, failure = None, e
             forbid_programs()  # from here on a guest is listened to

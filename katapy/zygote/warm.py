@@ -22,7 +22,7 @@ from katapy.factory.maker import Obtained
 from katapy.linux import mount, proc
 from katapy.linux.seccomp import forbid_programs
 from katapy.linux.socket_path import short_name
-from katapy.sandbox.machine import Machine, start_warm_machine
+from katapy.sandbox.machine import Machine, Starter
 from katapy.sandbox.plan import MachinePlan
 from katapy.storage.shared_directory import enter_private_mounts
 from katapy.supervisor.launch import Task, move_in
@@ -59,7 +59,7 @@ def keep(wish: Wish, zygote: socket.socket) -> None:
             mount.mount("katapy", PLACE, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC, _TMPFS)
         except OSError as e:
             raise HostError(f"can't make {PLACE}: {errno_text(e)}") from e
-        machine = start_warm_machine(wish.plan, wish.config, PLACE, stack, wish.template.path)
+        machine = Starter(wish.plan, wish.config, PLACE, stack, wish.template.path).start_warm()
         forbid_programs()
         asyncio.run(_Keeper(wish, machine, zygote, stack.pop_all()).run())
 
