@@ -2,37 +2,16 @@
 
 import os
 import stat
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from framework.forked import isolated
 
 from katapy.errors import HostError, Unsupported
 from katapy.linux import mount
 from katapy.storage.shared_directory import Bind, ReadOnly, SharedDirectory, enter_private_mounts
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def isolated(test: Callable[[], None]) -> None:
-    """Runs `test` in a forked child with private mounts; its traceback is the failure."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            enter_private_mounts()
-            test()
-        except BaseException:  # a forked pytest must not go on
-            os.write(write, traceback.format_exc().encode()[-4000:])
-        finally:
-            os._exit(0)
-    os.close(write)
-    with open(read) as f:
-        failure = f.read()
-    os.waitpid(pid, 0)
-    if failure:
-        pytest.fail(failure)
 
 
 def options(path: str) -> set[str]:

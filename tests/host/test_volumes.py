@@ -4,37 +4,19 @@ import ctypes
 import dataclasses
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from framework.forked import isolated
 
 from katapy.errors import HostError
 from katapy.linux import mount
 from katapy.storage.overlay import Overlay
-from katapy.storage.shared_directory import Bind, IdMap, ReadOnly, SharedDirectory, enter_private_mounts, open_tree
+from katapy.storage.shared_directory import Bind, IdMap, ReadOnly, SharedDirectory, open_tree
 from katapy.storage.volumes import Volumes
 
 GUEST = "/run/katapy/shared"
 _SWAPS = 500
-
-
-def isolated(work: Callable[[], None]) -> None:
-    """In a child with a mount namespace of its own."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            enter_private_mounts()
-            work()
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.fixture

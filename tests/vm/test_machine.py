@@ -9,12 +9,12 @@ import json
 import os
 import signal
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from framework.fixtures import IMAGE
+from framework.forked import in_child
 
 from katapy.errors import HypervisorError
 from katapy.hypervisor.drivers import load_driver
@@ -49,26 +49,15 @@ def spec() -> VmSpec:
 
 
 def with_machine(wanted: VmSpec, state: Path, test: Callable[[QemuVm], Awaitable[None]]) -> None:
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+    def run() -> None:
+        vm = load_driver("qemu").spawn(wanted, str(state))
+        assert isinstance(vm, QemuVm)
         try:
-            vm = load_driver("qemu").spawn(wanted, str(state))
-            assert isinstance(vm, QemuVm)
-            try:
-                asyncio.run(_await(test(vm)))
-            finally:
-                vm.close()
-        except BaseException:  # a forked pytest must not go on
-            os.write(write, traceback.format_exc().encode()[-8000:])
+            asyncio.run(_await(test(vm)))
         finally:
-            os._exit(0)
-    os.close(write)
-    with open(read) as f:
-        failure = f.read()
-    os.waitpid(pid, 0)
-    if failure:
-        pytest.fail(failure)
+            vm.close()
+
+    in_child(run)
 
 
 async def _await(work: Awaitable[None]) -> None:
