@@ -11,6 +11,7 @@ enters sees it as /, while the shell itself still runs from the host's file syst
 executed here.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -103,8 +104,8 @@ class Standin:
         self.channel.close()
         self._control.close()
         os.waitpid(self.pid, 0)
-        errno, _, text = said.decode(errors="replace").partition(" ")
-        raise OSError(int(errno or 5), text or "it ended")
+        number, _, text = said.decode(errors="replace").partition(" ")
+        raise OSError(int(number or errno.EIO), text or "it ended")
 
 
 def spawn(spec: StandinSpec, join_cgroup: "Callable[[int], None] | None" = None) -> Standin:
@@ -141,7 +142,7 @@ def _child(
                 _cover_root(spec.rootfs, spec.proc)
             _exec_shell(spec.name, channel, control.fileno())
     except OSError as e:
-        control.send(f"{e.errno or 5} {e.strerror}{': ' + str(e.filename) if e.filename else ''}".encode())
+        control.send(f"{e.errno or errno.EIO} {e.strerror}{': ' + str(e.filename) if e.filename else ''}".encode())
     finally:
         os._exit(KILLED_STATUS)
 
@@ -155,9 +156,9 @@ def _enter(spec: StandinSpec) -> None:
         _leave_mounts()
     kinds = dict(spec.namespaces)
     for kind, path in kinds.items():
-        if path is not None and kind in namespaces.JOINED:
+        if path is not None and kind in namespaces.SHOWN:
             namespaces.join(kind, path)
-    namespaces.unshare([k for k, p in kinds.items() if p is None and k in namespaces.CREATED])
+    namespaces.unshare([k for k, p in kinds.items() if p is None and k in namespaces.SHOWN])
     if "uts" in kinds and kinds["uts"] is None and spec.hostname:
         namespaces.set_hostname(spec.hostname)
 

@@ -7,7 +7,6 @@ flow control lets in. Whatever goes wrong resets the connection.
 import asyncio
 import contextlib
 import socket
-import struct
 from typing import Any
 
 import grpc.aio
@@ -15,13 +14,13 @@ import grpc.aio
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.replies import believed
 from katapy.errors import AgentError, KatapyError
+from katapy.linux.tcp import reset_on_close
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
 _CONNECT_S = 20.0
 """From the question to the guest's word that somebody listens; its own deadline is half of it."""
-_RESET = struct.pack("ii", 1, 0)
 
 
 async def carry(agent: AgentClient, connection: socket.socket, address: bytes, port: int) -> bool:
@@ -40,7 +39,7 @@ async def carry(agent: AgentClient, connection: socket.socket, address: bytes, p
         call.cancel()
         if not complete:
             with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                reset_on_close(connection)
         connection.close()
     return complete
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from katapy.cgroups.hierarchies import Hierarchy
 from katapy.errors import HostError, errno_text
-from katapy.linux.proc import write_file
+from katapy.linux.proc import read_file, write_file
 
 _MADE = "trusted.katapy"
 _PARENT = "parent"
@@ -244,9 +244,3 @@ def _remove_empty(path: str) -> bool:
             return False
         raise HostError(f"can't remove cgroup {path}: {errno_text(e)}") from e
     return True
-
-
-def read_file(path: str) -> str:
-    """A file of a cgroup. Raises OSError."""
-    with open(path, encoding="utf-8") as f:
-        return f.read()

@@ -11,10 +11,10 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 
-from katapy.cgroups.host import Cgroup, join, read_file
+from katapy.cgroups.host import Cgroup, join
 from katapy.errors import HostError, errno_text
 from katapy.linux import capabilities
-from katapy.linux.proc import write_file
+from katapy.linux.proc import read_file, write_file
 
 _ROOM = 4 << 20
 """Bytes from the usage to the limit, for who else is in the cgroup."""

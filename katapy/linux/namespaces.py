@@ -22,10 +22,8 @@ CLONE_FLAGS = {
 }
 """By the names of the runtime-spec (linux.namespaces[].type)."""
 
-CREATED = frozenset({"uts", "ipc", "network"})
-"""Those a stand-in makes for itself where the spec asks for a new one."""
-JOINED = frozenset({"network", "uts", "ipc"})
-"""Those a stand-in joins where the spec names a path."""
+SHOWN = frozenset({"network", "uts", "ipc"})
+"""Those of a stand-in that stand for the container's: joined where the spec names a path, new where it does not."""
 
 _ENTRIES = {"mount": "mnt", "network": "net"}
 

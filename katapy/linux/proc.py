@@ -24,7 +24,7 @@ def family(pid: int) -> list[int]:
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             try:
-                parents[int(entry)] = int(_read(f"/proc/{entry}/stat").rpartition(")")[2].split()[1])
+                parents[int(entry)] = int(read_file(f"/proc/{entry}/stat").rpartition(")")[2].split()[1])
             except OSError:
                 continue  # has ended meanwhile
     found = [pid]
@@ -36,7 +36,7 @@ def family(pid: int) -> list[int]:
 def pss_kib(pid: int) -> int:
     """Its proportional set size; 0 if it has ended."""
     try:
-        text = _read(f"/proc/{pid}/smaps_rollup")
+        text = read_file(f"/proc/{pid}/smaps_rollup")
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
@@ -44,10 +44,11 @@ def pss_kib(pid: int) -> int:
 
 def memory_kib(name: str) -> int:
     """A line of /proc/meminfo, such as MemAvailable."""
-    return next(int(line.split()[1]) for line in _read("/proc/meminfo").splitlines() if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) for line in read_file("/proc/meminfo").splitlines() if line.startswith(f"{name}:"))
 
 
-def _read(path: str) -> str:
+def read_file(path: str) -> str:
+    """A file of /proc or of a cgroup. Raises OSError."""
     with open(path, encoding="utf-8", errors="replace") as f:
         return f.read()
 

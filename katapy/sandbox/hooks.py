@@ -110,8 +110,8 @@ def _finish(process: "subprocess.Popen[bytes]", name: str, timeout_s: float | No
 
 def _enter(place: Place) -> Callable[[], None]:
     def enter() -> None:
-        for kind, entry in (("network", "net"), ("uts", "uts"), ("ipc", "ipc"), ("mount", "mnt")):
-            namespaces.join(kind, f"/proc/{place.standin_pid}/ns/{entry}")
+        for kind in ("network", "uts", "ipc", "mount"):
+            namespaces.join(kind, f"/proc/{place.standin_pid}/ns/{namespaces.entry(kind)}")
         os.chdir(place.rootfs)  # entering a mount namespace leads to its root
 
     return enter

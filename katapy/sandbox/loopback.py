@@ -7,17 +7,16 @@ import asyncio
 import contextlib
 import logging
 import socket
-import struct
 from collections.abc import Coroutine
 
 from katapy.agent_client.client import AgentClient
 from katapy.agent_client.dial import carry
 from katapy.errors import errno_text
+from katapy.linux.tcp import reset_on_close
 from katapy.network.loopback import Loopback, original_destination
 
 MAX_CONNECTIONS = 64
 _ACCEPT_PAUSE_S = 0.5
-_RESET = struct.pack("ii", 1, 0)
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +56,7 @@ class Forwarder:
                 continue
             connection.setblocking(False)
             if self._connections >= MAX_CONNECTIONS:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                reset_on_close(connection)
                 connection.close()
             else:
                 self._connections += 1

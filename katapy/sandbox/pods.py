@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from katapy.errors import NotFound, SpecError, Unsupported, WrongStatus
-from katapy.linux.namespaces import JOINED, entry
+from katapy.linux.namespaces import SHOWN, entry
 from katapy.protocol import names
 from katapy.sandbox.store import State
 
@@ -26,8 +26,6 @@ _TYPES = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType
 _SANDBOXES = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.kubernetes.sandbox.id")
 _OWNERS = ("sandbox", "podsandbox")
 _PROC = re.compile(r"/proc/(\d+)/ns/[a-z]+")
-_VISIBLE = JOINED
-"""Namespaces that a stand-in has on the host: they can be compared."""
 
 Namespaces = Sequence[tuple[str, str | None]]
 
@@ -112,7 +110,7 @@ def _is_of(kind: str, path: str, state: State, world: World) -> bool:
     """Whether `path` is the container's namespace. A stand-in's pid namespace is the host's: only its name counts."""
     if (match := _PROC.fullmatch(path)) and int(match[1]) == state.pid:
         return True
-    return kind in _VISIBLE and world.same(path, f"/proc/{state.pid}/ns/{entry(kind)}")
+    return kind in SHOWN and world.same(path, f"/proc/{state.pid}/ns/{entry(kind)}")
 
 
 def _joined(namespaces: Namespaces, members: Sequence[State], world: World) -> dict[str, str]:

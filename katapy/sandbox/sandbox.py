@@ -24,7 +24,7 @@ from katapy.linux.socket_path import short_name
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 from katapy.sandbox.claims import Claims
-from katapy.sandbox.container import Attachment, Container, Started
+from katapy.sandbox.container import SIGKILL, Attachment, Container, Started
 from katapy.sandbox.demand import NO_DEMAND, larger, updated
 from katapy.sandbox.disk_numbers import numbers_of, place_disks
 from katapy.sandbox.disks import PodDisks
@@ -268,7 +268,7 @@ class Sandbox:
         doomed = list(self.containers.values()) if first else [container]
         with contextlib.suppress(TimeoutError):  # a guest that does not answer is killed with its machine
             async with asyncio.timeout(self._config.timeouts.kill_s):
-                await asyncio.gather(*(c.kill(9, True) for c in doomed), return_exceptions=True)
+                await asyncio.gather(*(c.kill(SIGKILL, True) for c in doomed), return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for((self.ended if first else container.over).wait(), self._config.timeouts.kill_s)
         if first or not container.over.is_set():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from katapy.linux.proc import write_file
+from katapy.linux.proc import read_file, write_file
 from katapy.storage.virtiofsd import NOFILE
 
 _STATUS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
@@ -40,7 +40,7 @@ def read(pid: int) -> Standing:
         limits={limit: resource.prlimit(pid, limit) for limit in _LIMITS},
         niceness=os.getpriority(os.PRIO_PROCESS, pid),
         processors=frozenset(os.sched_getaffinity(pid)),
-        oom_score_adj=int(_text(f"/proc/{pid}/oom_score_adj")),
+        oom_score_adj=int(read_file(f"/proc/{pid}/oom_score_adj")),
     )
 
 
@@ -49,12 +49,12 @@ def _fixed(pid: int) -> dict[str, Any]:
     for kind in os.listdir("/proc/self/ns"):
         found[f"{kind} namespace"] = _identity(f"/proc/{pid}/ns/{kind}")
     found["root directory"] = _identity(f"/proc/{pid}/root")
-    for line in _text(f"/proc/{pid}/status").splitlines():
+    for line in read_file(f"/proc/{pid}/status").splitlines():
         name, _, value = line.partition(":")
         if name in _STATUS:
             found[name] = value.split()
     try:
-        found["security label"] = _text(f"/proc/{pid}/attr/current")
+        found["security label"] = read_file(f"/proc/{pid}/attr/current")
     except OSError:  # no security module
         found["security label"] = ""
     found["scheduling policy"] = os.sched_getscheduler(pid)
@@ -111,15 +111,10 @@ def set_oom_score(pids: Iterable[int], score: int) -> None:
     """Raises OSError (to lower it takes CAP_SYS_RESOURCE)."""
     for pid in pids:
         path = f"/proc/{pid}/oom_score_adj"
-        if int(_text(path)) != score:
+        if int(read_file(path)) != score:
             write_file(path, str(score))
 
 
 def _identity(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
-
-
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as f:
-        return f.read()

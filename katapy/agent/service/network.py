@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import struct
 from typing import Any
 
 import grpc.aio
@@ -11,13 +10,12 @@ import grpc.aio
 from katapy.agent.machine import Machine
 from katapy.agent.pod_namespace import in_pod
 from katapy.errors import NotFound, SpecError
+from katapy.linux.tcp import reset_on_close
 from katapy.protocol import agent_pb2 as pb
 from katapy.protocol import names
 
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
 CONNECT_S = 10.0
-RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: close at once, and say so to the other end."""
 
 
 class NetworkCalls:
@@ -38,7 +36,7 @@ class NetworkCalls:
                     tasks.create_task(_receive(connection, context))
                     tasks.create_task(_send(connection, context))
             except BaseException:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                reset_on_close(connection)
                 raise
 
 
