@@ -130,7 +130,7 @@ def test_without_a_descriptor_for_a_caller_it_rests_and_serves_him_later(folder:
         wait_for("it does not look for callers", lambda: polled(zygote.pid) == usual - 1)
         resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (soft, hard))
         assert b'"pid"' in connection.recv(65536)
-    assert polled(zygote.pid) == usual
+    wait_for("it looks for callers, and not at that one any more", lambda: polled(zygote.pid) == usual)
 
 
 def test_none_is_kept_warm_without_memory_to_spare(runtime: Runtime, folder: Path, tmp_path: Path) -> None:
