@@ -25,7 +25,6 @@ class Action(StrEnum):
     KILL = "kill"
     UPDATE = "update"
     STATS = "stats"
-    PS = "ps"
     EXIT = "exit"
 
 
@@ -36,8 +35,8 @@ TRANSITIONS: dict[tuple[Status, Action], Status] = {
     (S.RUNNING, A.PAUSE): S.PAUSED,
     (S.CREATED, A.PAUSE): S.PAUSED,
     (S.PAUSED, A.RESUME): S.RUNNING,
-    **{(s, a): s for s in (S.CREATED, S.RUNNING) for a in (A.EXEC,)},
-    **{(s, a): s for s in (S.CREATED, S.RUNNING, S.PAUSED) for a in (A.KILL, A.UPDATE, A.STATS, A.PS)},
+    **{(s, A.EXEC): s for s in (S.CREATED, S.RUNNING)},
+    **{(s, a): s for s in (S.CREATED, S.RUNNING, S.PAUSED) for a in (A.KILL, A.UPDATE, A.STATS)},
     **{(s, A.EXIT): S.STOPPED for s in Status if s is not S.STOPPED},
 }
 
