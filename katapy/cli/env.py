@@ -9,10 +9,11 @@ import msgspec
 from katapy import __version__, config, quickjson
 from katapy.cli.log import write_output
 from katapy.cli.parse import Args
-from katapy.errors import KatapyError, errno_text
+from katapy.errors import KatapyError
 from katapy.hypervisor.qemu import probe
 from katapy.oci import SPEC_VERSION
 from katapy.sandbox.facts import host_facts
+from katapy.sandbox.machine import load_image
 
 
 def run(args: Args) -> int:
@@ -56,12 +57,9 @@ def _machine(conf: config.Config) -> dict[str, object]:
 
 def _image(directory: str) -> dict[str, object]:
     try:
-        with open(f"{directory}/image.json", encoding="utf-8") as f:
-            described = json.load(f)
-    except OSError as e:
-        return {"error": f"{e.filename}: {errno_text(e)}"}
-    except ValueError as e:
-        return {"error": f"{directory}/image.json: {e}"}
+        described = json.loads(load_image(directory).description)
+    except KatapyError as e:
+        return {"error": str(e)}
     return {"directory": os.path.realpath(directory), **{k: described.get(k) for k in ("version", "kernel_release")}}
 
 
