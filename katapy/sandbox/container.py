@@ -216,6 +216,12 @@ class Container:
             self.condemned.set()
         await self._agent.signal(self.id, names.INIT_EXEC_ID, signum, everyone)
 
+    async def check_alive(self) -> None:
+        """Raises WrongStatus if it has ended, once everybody has been told: engines that hear it look at the status."""
+        if self.status is Status.STOPPED:
+            await self.over.wait()
+            advance(self.id, self.status, Action.KILL)
+
     async def dies(self, limit_s: float) -> bool:
         """Whether the init process ends, as it should at once. Output that nobody reads is in its end's way: then the
         guest is not to blame, unless more of it comes than a dead process can have left."""

@@ -45,6 +45,8 @@ _FLUSH_S = 2.0
 """For the guest's last sync: after it the machine is killed whatever it says."""
 _LAST_OUTPUT_S = 2.0
 """For what a machine that is gone has said last, and that somebody still has to read."""
+_LAST_BREATH_S = 0.3
+"""A machine's end is noticed that much later than that of its channel."""
 _SILENT_CHECKS = 3
 _MAX_PHASE = 32
 
@@ -135,6 +137,8 @@ class Sandbox:
         death = asyncio.create_task(self._vm.wait())
         try:
             await asyncio.wait((task, death), return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and (task.cancelled() or isinstance(task.exception(), HypervisorError)):
+                await asyncio.wait((death,), timeout=_LAST_BREATH_S)
             if task.done() and not task.cancelled() and (not death.done() or task.exception() is None):
                 return task.result()
             if not death.done():  # closing the channel cancels what is under way

@@ -81,6 +81,7 @@ class Handlers:
 
     async def kill(self, fields: Fields, _: Descriptors) -> Fields:
         container = self._sandbox.container(_text(fields, "id"))
+        await container.check_alive()
         await self._sandbox.call(container.kill(_number(fields, "signal", 0, MAX_SIGNAL), bool(fields.get("all"))))
         return {}
 

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from framework.besieged import besieged
+from framework.besieged import STEP_S, besieged
 
+from katapy.errors import HypervisorError, WrongStatus
 from katapy.sandbox.lifecycle import Status
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -49,5 +50,38 @@ def test_output_after_the_end_does_not_hold_the_end_back() -> None:
         async with besieged("TalksAfterExit") as host:
             process = await host.create()
             assert await process.status() == 4  # and nobody has read a byte of its output
+
+    asyncio.run(scenario())
+
+
+def test_kill_and_state_agree_that_it_has_ended() -> None:
+    """Engines look at the status when a signal is refused: `kill` waits until it is there, however slow the guest."""
+
+    async def scenario() -> None:
+        async with besieged("Silent", "DestroySandbox") as host:
+            process = await host.create()
+            await host.ask("start")
+            await host.ask("kill", signal=9)
+            async with asyncio.timeout(STEP_S):
+                while host.sandbox.container("c1").status is not Status.STOPPED:
+                    await asyncio.sleep(0)
+            assert host.saved[-1][0] == "running"
+            with pytest.raises(WrongStatus, match="container not running"):
+                await host.ask("kill", signal=9)
+            assert host.saved[-1] == ("stopped", 137)
+            assert await process.status() == 137
+
+    asyncio.run(scenario())
+
+
+def test_a_machine_that_is_killed_is_told_from_an_agent_that_is_gone() -> None:
+    """Also where the channel's end is noticed first."""
+
+    async def scenario() -> None:
+        async with besieged("Dies", "Stats") as host:
+            await host.create()
+            await host.ask("start")
+            with pytest.raises(HypervisorError, match="the machine was killed"):
+                await host.ask("stats")
 
     asyncio.run(scenario())

@@ -99,7 +99,8 @@ def test_it_boots_without_rights_and_its_death_is_noticed(tmp_path: Path) -> Non
         os.kill(vm.pid, signal.SIGKILL)
         end, again = await asyncio.gather(vm.wait(), vm.wait())
         assert time.monotonic() - killed < 0.5
-        assert (end.status, end.reason) == (-9, "qemu was ended by signal SIGKILL")
+        assert end.status == -9
+        assert "ended by SIGKILL" in end.reason
         assert again == end
         vm.kill()
 

@@ -260,6 +260,8 @@ class QemuVm:
         if self._qmp is not None and self._qmp.shutdown_reason:
             reason = self._qmp.shutdown_reason
             return _REASONS.get(reason, f"the machine ended: {reason}")
+        if status == -signal.SIGKILL:
+            return "qemu was ended by SIGKILL: by the host's kernel, if a cgroup above it ran out of memory"
         if status < 0:
             return f"qemu was ended by signal {signal.Signals(-status).name}"
         return f"qemu ended with status {status}"
