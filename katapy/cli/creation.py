@@ -26,6 +26,8 @@ from katapy.oci.validate import validate_bundle
 from katapy.sandbox import hooks, plan, standin_view, store
 
 _INTERRUPTS = (signal.SIGTERM, signal.SIGHUP)
+_OF_SYSTEMD = {"LISTEN_FDS": "descriptors", "NOTIFY_SOCKET": "a socket"}
+"""What runc hands on to the container, by variables of its caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     use_all_processors()
     bundle = load_bundle(options.bundle, options.config)
     validate_bundle(bundle)
-    for complaint in _capability_complaints(bundle.spec.process):
+    for complaint in (*left_outside(os.environ), *_capability_complaints(bundle.spec.process)):
         options.warn(complaint)
     conf = config.load(None)
     place = places.choose(options.root, options.id, bundle, conf, origin)
@@ -125,6 +127,12 @@ def create(options: CreateOptions, publish: Callable[[int], None]) -> Created:
     standin.channel.close()
     place.close()
     return Created(standin.pid, answer["timings"], answer["guest"], container.terminal)
+
+
+def left_outside(environment: Mapping[str, str]) -> list[str]:
+    """Warnings of what the caller's variables ask for in vain."""
+    asked = (name for name in _OF_SYSTEMD if environment.get(name))
+    return [f"{name} is ignored: {_OF_SYSTEMD[name]} of the host can't enter a guest" for name in asked]
 
 
 def use_all_processors() -> None:
