@@ -3,13 +3,15 @@
 Supervisor only; the table of messages is in docs/design.md.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from katapy.agent_client.stdio import Descriptors as Stdio
 from katapy.control.messages import Fields
 from katapy.control.server import Descriptors, Operation
-from katapy.errors import UsageError
+from katapy.errors import UsageError, WrongStatus
 from katapy.protocol import agent_pb2 as pb
 from katapy.sandbox.container import Attachment
 from katapy.sandbox.plan import ContainerPlan
@@ -17,6 +19,8 @@ from katapy.sandbox.sandbox import Sandbox
 from katapy.supervisor import stats
 
 MAX_SIGNAL = 64
+_END_S = 5.0
+"""For the end of a container whose process has ended, if the guest does not lie."""
 _TREES = 4
 """Of the descriptors of `create`: from here on root file system and binds, for a supervisor that was there before."""
 
@@ -82,7 +86,13 @@ class Handlers:
     async def kill(self, fields: Fields, _: Descriptors) -> Fields:
         container = self._sandbox.container(_text(fields, "id"))
         await container.check_alive()
-        await self._sandbox.call(container.kill(_number(fields, "signal", 0, MAX_SIGNAL), bool(fields.get("all"))))
+        try:
+            await self._sandbox.call(container.kill(_number(fields, "signal", 0, MAX_SIGNAL), bool(fields.get("all"))))
+        except WrongStatus:  # the guest knows of the end before we do
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(container.over.wait(), _END_S)
+            await container.check_alive()
+            raise
         return {}
 
     async def pause(self, fields: Fields, _: Descriptors) -> Fields:

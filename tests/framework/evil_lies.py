@@ -155,6 +155,22 @@ class ImmortalAndLoud(Immortal):
             yield pb.StdioOutput(stdout=b"x" * 65536)
 
 
+class RefusesSignals(HonestAgent):
+    """As if its process had ended."""
+
+    async def Signal(self, request: bytes, context: Any) -> Answer:
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "process not running")
+        return b""
+
+
+class RefusesSignalsOfTheDead(RefusesSignals):
+    """It has, which the host hears afterwards."""
+
+    async def Signal(self, request: bytes, context: Any) -> Answer:
+        asyncio.get_running_loop().call_later(0.2, self.killed.set)
+        return await super().Signal(request, context)
+
+
 class RemovesSlowly(HonestAgent):
     """And has removed whatever has the name by then."""
 

@@ -7,6 +7,7 @@ from framework.besieged import STEP_S, besieged
 
 from katapy.errors import HypervisorError, WrongStatus
 from katapy.sandbox.lifecycle import Status
+from katapy.supervisor import handlers
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -70,6 +71,32 @@ def test_kill_and_state_agree_that_it_has_ended() -> None:
                 await host.ask("kill", signal=9)
             assert host.saved[-1] == ("stopped", 137)
             assert await process.status() == 137
+
+    asyncio.run(scenario())
+
+
+def test_the_guest_knows_first_that_it_has_ended() -> None:
+    async def scenario() -> None:
+        async with besieged("RefusesSignalsOfTheDead") as host:
+            await host.create()
+            await host.ask("start")
+            with pytest.raises(WrongStatus, match="container not running"):
+                await host.ask("kill", signal=9)
+            assert host.saved[-1] == ("stopped", 137)
+
+    asyncio.run(scenario())
+
+
+def test_a_guest_that_refuses_signals_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "_END_S", 0.1)
+
+    async def scenario() -> None:
+        async with besieged("RefusesSignals") as host:
+            await host.create()
+            await host.ask("start")
+            with pytest.raises(WrongStatus, match="process not running"):
+                await host.ask("kill", signal=15)
+            assert host.sandbox.container("c1").status is Status.RUNNING
 
     asyncio.run(scenario())
 
