@@ -35,6 +35,7 @@ def test_every_attack_of_this_folder_is_cited() -> None:
     assert uncited <= {
         # what follows from a claim rather than proving one
         "test_another_protocol_version_is_refused_with_the_remedy",
+        "test_every_method_is_attacked",
         "test_output_after_the_end_does_not_hold_the_end_back",
         "test_a_slow_reader_gets_all_of_a_flood_in_order",
         "test_a_reader_that_is_gone_stops_nothing_else",
