@@ -81,8 +81,10 @@ def _nodes(
 ) -> Iterator[BlockPlan]:
     for major, minor in numbers:
         path = _path(major, minor, sysfs)
+        if path is None:  # before the rules: a document may have as many of both as it likes
+            continue
         access = device_rules.access(rules, "b", major, minor)
-        if path is None or not {"r", "w"} & set(access):
+        if not {"r", "w"} & set(access):
             continue
         if device_rules.names(rules, "b", major, minor):
             _check(path, settings)

@@ -11,6 +11,11 @@ from katapy.sandbox.sources import Source, SourceKind
 from katapy.storage.mount_points import MountPoints
 
 _FILES = (SourceKind.FILE, SourceKind.DEVICE, SourceKind.BLOCK)
+_HERE = ""
+"""Marks a mount point: no name in a path."""
+
+_Tree = dict[str, Any]
+"""Names -> what is below."""
 
 
 def plan_mount_points(spec: Mapping[str, Any], sources: Mapping[int, Source]) -> MountPoints | None:
@@ -22,12 +27,23 @@ def plan_mount_points(spec: Mapping[str, Any], sources: Mapping[int, Source]) ->
         return None
     files: list[str] = []
     directories: list[str] = []
+    there: _Tree = {}
     for index, mount in enumerate(spec.get("mounts") or []):
         place = posixpath.normpath("/" + mount["destination"].lstrip("/"))
-        if place != "/" and not any(f"{place}/".startswith(f"{other}/") for other in (*files, *directories)):
+        if place != "/" and _added(place, there):
             is_file = index in sources and sources[index].kind in _FILES
             (files if is_file else directories).append(place)
     return MountPoints(tuple(directories), tuple(files), uid, gid)
+
+
+def _added(place: str, tree: _Tree) -> bool:
+    """False if it is in the tree already, or below one that is."""
+    for name in place[1:].split("/"):
+        tree = tree.setdefault(name, {})
+        if _HERE in tree:
+            return False
+    tree[_HERE] = None
+    return True
 
 
 def _outside(mappings: Sequence[Mapping[str, int]]) -> int | None:

@@ -36,9 +36,10 @@ def make(rootfs: str, points: MountPoints) -> None:
         log.warning("can't make mount points in %s: %s", rootfs, errno_text(e))
         return
     try:
-        for path in (*points.directories, *points.files):
+        places = [(path, False) for path in points.directories] + [(path, True) for path in points.files]
+        for path, is_file in places:
             try:
-                _make(root, path, path in points.files, points)
+                _make(root, path, is_file, points)
             except OSError as e:
                 log.warning("can't make the mount point %s: %s", path, errno_text(e))
     finally:
