@@ -6,8 +6,8 @@ device, inode, mapped ids and the flags of the host's mount: where one path is r
 another is not, each keeps its rights. A read-only mount uses what another container may write to, if there is such: the
 guest keeps that container from writing.
 
-What is below a volume that the guest may write to is the guest's to change: a source there must be what is found there
-without links, or a link that somebody puts into its path would lead anywhere on the host.
+What is below a volume that the guest may write to, or could before, is the guest's to change: a source there must be
+what is found there without links, or a link that somebody puts into its path would lead anywhere on the host.
 """
 
 import contextlib
@@ -53,6 +53,8 @@ class Volumes:
     def __init__(self, shared: SharedDirectory) -> None:
         self._shared = shared
         self._volumes: list[_Volume] = []
+        self._left: dict[Inode, _Volume] = {}
+        """Those that the guest could write to, and that nobody uses any more."""
         self._number = 0
 
     def add(self, container_id: str, bind: Bind) -> str:
@@ -81,6 +83,7 @@ class Volumes:
             if not volume.users:
                 unused.append(volume)
         self._volumes = [volume for volume in self._volumes if volume.users]
+        self._left |= {volume.identity.directory: volume for volume in unused if volume.readonly is ReadOnly.NO}
         failures = []
         for volume in unused:
             try:
@@ -94,7 +97,7 @@ class Volumes:
         """Raises HostError if `source` leads through a writable volume, and `found` is not what is there."""
         for volume, rest in self._on_the_way(source):
             try:
-                place = os.open(f"{self._shared.directory}/{volume.name}/mounts/0", os.O_PATH | os.O_CLOEXEC)
+                place = self._open(volume)
                 try:
                     inside = mount_tree.open_beneath(place, rest)
                     try:
@@ -114,9 +117,15 @@ class Volumes:
             for volume, _ in self._on_the_way(path):
                 raise HostError(f"can't share an overlay of {path}: {volume.source} is the pod's to change")
 
+    def _open(self, volume: _Volume) -> int:
+        """A descriptor of what is shared, or was: its source is still what it was. Raises OSError."""
+        place = f"{self._shared.directory}/{volume.name}/mounts/0" if volume.users else volume.source
+        return os.open(place, os.O_PATH | os.O_CLOEXEC)
+
     def _on_the_way(self, source: str) -> list[tuple[_Volume, str]]:
         """Writable volumes that `source` leads through, and what of it is below: by their names, or by other ones."""
-        writable = [v for v in self._volumes if v.readonly is ReadOnly.NO]
+        left = [v for v in self._left.values() if _inode(v.source) == v.identity.directory]
+        writable = [*(v for v in self._volumes if v.readonly is ReadOnly.NO), *left]
         named = [(v, source.removeprefix(f"{v.source}/")) for v in writable if source.startswith(f"{v.source}/")]
         if named or not writable:
             return named
@@ -141,3 +150,12 @@ class Volumes:
         volume = _Volume(identity, bind.readonly, bind.source, name, path)
         self._volumes.append(volume)
         return volume
+
+
+def _inode(path: str) -> Inode | None:
+    """None where there is nothing: it may be mounted there no more."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -220,6 +220,30 @@ def test_a_link_leads_nowhere_by_whatever_name_its_volume_is_called(tmp_path: Pa
     isolated(run)
 
 
+def test_a_link_that_an_ended_container_left_leads_nowhere(tmp_path: Path, data: Path) -> None:
+    """But a source that has nothing to do with its volume any more is what it is."""
+    for folder in ("secret", "other"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    (tmp_path / "alias").symlink_to(".")
+
+    def run() -> None:
+        volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
+        volumes.add("init", Bind(str(data), ReadOnly.NO, True))
+        (data / "sub").symlink_to(tmp_path / "secret/sub")
+        volumes.drop("init")
+        for name in ("data/sub", "alias/data/sub"):
+            with pytest.raises(HostError, match="the pod's to change"):
+                volumes.add("b", Bind(str(tmp_path / name), ReadOnly.NO, True))
+        assert folders(tmp_path) == []
+        volumes.add("b", Bind(str(data), ReadOnly.NO, True))
+        volumes.drop("b")
+        data.rename(tmp_path / "moved")
+        data.symlink_to(tmp_path / "other")
+        volumes.add("b", Bind(str(data / "sub"), ReadOnly.NO, True))
+
+    isolated(run)
+
+
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     def run() -> None:
         volumes = Volumes(SharedDirectory(str(tmp_path / "shared")))
