@@ -10,13 +10,14 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from qemu.qmp import QMPClient, QMPError, Runstate
+from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
 from katapy.errors import HypervisorError, Timeout
 
 _UNPLUG_S = 10.0
 """For a guest to let a device go."""
+_NO_SUCH_DEVICE = "DeviceNotFound"
 
 # Its warnings concern its own internals; what matters is raised.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
@@ -98,16 +99,30 @@ class QmpChannel:
             raise HypervisorError(f"can't send a descriptor to qemu: {e}") from e
 
     async def remove_device(self, device: str) -> None:
-        """Returns when the guest has let it go. Raises Timeout if it does not, HypervisorError."""
+        """Returns when the guest has let it go, at once if it did so by itself: it can switch slots off.
+
+        Raises Timeout if it does not, HypervisorError.
+        """
         gone = self._removals.setdefault(device, asyncio.Event())
         try:
-            await self.execute("device_del", {"id": device})
+            if not await self._ask_back(device):
+                return
             async with asyncio.timeout(_UNPLUG_S):
                 await gone.wait()
         except TimeoutError as e:
             raise Timeout(f"the guest does not let go of {device}", _UNPLUG_S) from e
         finally:
             del self._removals[device]
+
+    async def _ask_back(self, device: str) -> bool:
+        """Whether it is there. Raises HypervisorError."""
+        try:
+            await self.execute("device_del", {"id": device})
+        except HypervisorError as e:
+            if isinstance(e.__cause__, ExecuteError) and e.__cause__.error_class == _NO_SUCH_DEVICE:
+                return False
+            raise
+        return True
 
     async def watch_agent_port(self, chardev: str) -> None:
         """Sets `agent_open` also when the guest opened the port before anybody listened."""

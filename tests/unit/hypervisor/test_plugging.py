@@ -1,6 +1,11 @@
-"""A caller who is cancelled while QEMU plugs something in: it is there and is taken out again, or it is not."""
+"""A caller who is cancelled while QEMU plugs something in: it is there and is taken out again, or it is not.
+
+And a guest that has taken it out itself.
+"""
 
 import asyncio
+import json
+import socket
 from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
@@ -92,3 +97,34 @@ def test_a_guest_that_keeps_the_device_keeps_the_slot(kind: type[Disks] | type[N
             slots.take("another")
 
     asyncio.run(run())
+
+
+async def refuse(end: socket.socket, kind: str) -> None:
+    """QEMU's side of a control channel on which every command is an error of that class."""
+    reader, writer = await asyncio.open_connection(sock=end)
+    writer.write(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+    while text := await reader.read(4096):  # one command at a time, without a newline
+        request = json.loads(text)
+        answer = {"error": {"class": kind, "desc": "Device 'disk-1' ..."}, "id": request.get("id")}
+        negotiates = request["execute"] == "qmp_capabilities"
+        writer.write(json.dumps({"return": {}} if negotiates else answer).encode() + b"\n")
+    writer.close()
+
+
+def test_what_the_guest_has_taken_out_itself_is_gone() -> None:
+    """It can switch slots off: the device's back end, and the host's disk, must not stay open for that."""
+
+    async def run(kind: str) -> None:
+        ours, theirs = socket.socketpair()
+        qemu = asyncio.create_task(refuse(theirs, kind))
+        channel = QmpChannel("agent")
+        await channel.connect(ours)
+        try:
+            await channel.remove_device("disk-1")
+        finally:
+            await channel.close(0.0)
+            await qemu
+
+    asyncio.run(run("DeviceNotFound"))
+    with pytest.raises(HypervisorError, match="refused device_del"):
+        asyncio.run(run("GenericError"))
