@@ -125,6 +125,14 @@ class GuestProcess:
             return
 
 
+async def _begun(pump: StdioPump, sized: bool) -> pb.ExecReply:
+    """An exec has started, and has the size of the host's terminal unless it was told one: a guest can hold up both."""
+    reply = await pump.started
+    if not sized:
+        await pump.resize_to_terminal()
+    return reply
+
+
 def _tmpfs(memory: Memory) -> pb.GuestTmpfs:
     return pb.GuestTmpfs(
         name=memory.name,
@@ -270,13 +278,11 @@ class Container:
         )
         pump = StdioPump(self._agent, first, attachment.take_stdio())
         try:
-            reply = await self._agent.within_deadline(pump.started)
+            reply = await self._agent.within_deadline(_begun(pump, bool(process.get("consoleSize"))))
         except BaseException:
             pump.cancel()
             raise
-        self.execs[exec_id] = guest = GuestProcess(self._agent, (self.id, exec_id), pump, attachment)
-        if not process.get("consoleSize"):
-            await guest.pump.resize_to_terminal()
+        self.execs[exec_id] = GuestProcess(self._agent, (self.id, exec_id), pump, attachment)
         seconds = reply.crun_seconds
         return Started(exec_id, seconds if 0 <= seconds < _MAX_SECONDS else 0.0)
 

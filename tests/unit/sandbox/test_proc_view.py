@@ -33,6 +33,7 @@ def test_lies_stay_on_their_line() -> None:
     assert made["stat"].count("\n") == 1
     assert len(made["stat"].split(")")[1].split()) == 50
     assert "Uid: 0" not in made["status"].splitlines()
+    assert made["cmdline"].rstrip("\0").replace("\0", " ").isprintable()
 
 
 def test_a_view_follows_the_processes(tmp_path: Path) -> None:
