@@ -164,6 +164,9 @@ class Vm(Protocol):
     async def size(self) -> Size:
         """What the machine has now: memory that the guest does not give back counts."""
 
+    async def ask_again(self) -> None:
+        """Reminds the guest of memory that it should have given back. Raises HypervisorError."""
+
     def keep_console(self, path: str) -> None:
         """What the guest says from now on goes to that file."""
 

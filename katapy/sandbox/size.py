@@ -16,7 +16,11 @@ from katapy.sandbox.plan import SandboxPlan
 log = logging.getLogger(__name__)
 
 _GIVEN_BACK_S = 10.0
-"""How long a guest may take to give memory back before it is said that it does not."""
+"""How long a guest may take to give memory back before it is asked again."""
+_ASKED_AND_SAID = 2
+"""How often it is asked before the log says that it keeps some."""
+_MOST_S = 300.0
+"""That time doubles up to this: what was in use goes, sooner or later."""
 _EMULATED = " (an emulated one keeps the processors it started with)"
 
 
@@ -69,20 +73,29 @@ class PodSize:
         if size.vcpus > before.vcpus or size.memory_mib > before.memory_mib:
             await agent.resize(size.vcpus, size.memory_mib - self._boot.memory_mib)
         self._size = size
-        if size.memory_mib < before.memory_mib:
+        looking = self._looking is not None and not self._looking.done()
+        if size.memory_mib < before.memory_mib or looking:
             self.close()
             self._looking = asyncio.create_task(self._look(size))
 
     async def _look(self, size: Size) -> None:
-        """Whether the guest gave back what it should."""
-        await asyncio.sleep(_GIVEN_BACK_S)
-        try:
-            kept = (await self._vm.size()).memory_mib - size.memory_mib
-        except KatapyError as e:
-            log.warning("the machine's size is not known: %s", e)
-            return
-        if kept > 0 and size == self._size:
-            log.warning("the guest keeps %d MiB that no container needs: they are in use, and can't be moved", kept)
+        """Asks until the guest has given back what it should; each time it can have no more than it has."""
+        asked, wait_s = 0, _GIVEN_BACK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                async with self._turn:
+                    kept = (await self._vm.size()).memory_mib - size.memory_mib
+                    if kept <= 0:
+                        return
+                    await self._vm.ask_again()
+            except KatapyError as e:
+                log.warning("the machine's size is not known: %s", e)
+                return
+            asked += 1
+            if asked == _ASKED_AND_SAID:
+                log.warning("the guest keeps %d MiB that no container needs: they are in use, and can't be moved", kept)
+            wait_s = min(_MOST_S, 2 * wait_s)
 
     def _warn(self, sentence: str) -> None:
         """Once each."""

@@ -114,6 +114,8 @@ class AgentVm:
 
     async def resize(self, size: Size) -> None: ...
 
+    async def ask_again(self) -> None: ...
+
     async def size(self) -> Size:
         return Size(1, 512)
 

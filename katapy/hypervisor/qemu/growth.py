@@ -18,6 +18,8 @@ from katapy.hypervisor.qemu.qmp import QmpChannel, uncut
 from katapy.hypervisor.vm import Size, VmSpec
 from katapy.linux.bounded_memory import BoundedMemory
 
+_BLOCK_MIB = 2
+"""What virtio-mem is divided into."""
 _BACKEND, _DEVICE = "more-memory", "more-memory-device"
 
 _Place = dict[str, object]
@@ -72,9 +74,19 @@ class Growth:
         else:
             if wanted > self._memory_mib:
                 _bound(self._memory, max(wanted, await self._plugged_mib()))
-            place = {"path": f"/machine/peripheral/{_DEVICE}", "property": "requested-size"}
-            await self._qmp.execute("qom-set", {**place, "value": wanted * MIB})
+            await self._request(wanted)
         self._memory_mib = wanted
+
+    async def ask_again(self) -> None:
+        """Has the guest try at once to give back what it could not. By itself Linux does so after half a minute, then
+        ever more seldom (6.12, drivers/virtio/virtio_mem.c). QEMU tells it of a size only if that is another one."""
+        if self._memory is not None:
+            await self._request(self._memory_mib + _BLOCK_MIB)
+            await self._request(self._memory_mib)
+
+    async def _request(self, mib: int) -> None:
+        place = {"path": f"/machine/peripheral/{_DEVICE}", "property": "requested-size"}
+        await self._qmp.execute("qom-set", {**place, "value": mib * MIB})
 
     async def _add_memory(self, mib: int) -> None:
         """The device, of all the memory there can ever be; it costs what the guest uses of it."""

@@ -160,6 +160,10 @@ class QemuVm:
         """See vm.Vm."""
         return await self._growth().size()
 
+    async def ask_again(self) -> None:
+        """See vm.Vm."""
+        await self._growth().ask_again()
+
     def keep_console(self, path: str) -> None:
         """See vm.Vm."""
         self._console.move(path)
