@@ -16,6 +16,8 @@ from framework.podman import INSTALLED, launcher
 from framework.runtime import BOOT_S, Runtime
 from framework.wait import wait_for
 
+pytestmark = pytest.mark.long
+
 SHIPPED = CHECKOUT / "configs/systemd/katapy-factory.service"
 UNITS = Path("/run/systemd/system")
 
