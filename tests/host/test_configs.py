@@ -1,4 +1,4 @@
-"""configs/ as it stands, by the programs that read it. Others: unit/config, engines/, kvm/test_factory_unit.py."""
+"""configs/ as it stands, by the programs that read it. Others: unit/config, engines/."""
 
 import subprocess
 import tomllib
