@@ -46,7 +46,9 @@ class Podman:
         self.folder = folder
         self.runtime = runtime
         self.cgroup = cgroup
-        for name in ("bin", "root", "run", "tmp", "net"):
+        self._cwd = folder / "work"
+        """Where conmon writes `oom`."""
+        for name in ("bin", "root", "run", "tmp", "net", "work"):
             (folder / name).mkdir(parents=True)
         if SYSTEMD:  # either is made with the first container, and kept
             subprocess.run(["systemctl", "start", cgroup], check=True)
@@ -75,20 +77,20 @@ class Podman:
         argv = self.argv(*args)
         begun = time.monotonic()
         done = subprocess.run(
-            argv, input=input, capture_output=True, timeout=timeout, env=self._env, cwd=self.folder, check=False
+            argv, input=input, capture_output=True, timeout=timeout, env=self._env, cwd=self._cwd, check=False
         )
         return Result(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
 
     def popen(self, *args: Arg, **streams: Any) -> "subprocess.Popen[bytes]":
         """Starts a command. The caller waits for it."""
-        return subprocess.Popen(self.argv(*args), env=self._env, cwd=self.folder, **streams)
+        return subprocess.Popen(self.argv(*args), env=self._env, cwd=self._cwd, **streams)
 
     def terminal(self, *args: Arg) -> tuple["subprocess.Popen[bytes]", Terminal]:
         """Starts a command in a terminal. The caller owns both."""
         return spawn(
             [
                 "env",
-                f"--chdir={self.folder}",
+                f"--chdir={self._cwd}",
                 *(f"{name}={value}" for name, value in self._environment.items()),
                 *self.argv(*args),
             ]
