@@ -7,7 +7,8 @@ export KATAPY_LANE_SHARED
 # shellcheck disable=SC2016
 exec unshare --mount --net sh -euc '
 templates=/var/lib/katapy/templates
-mkdir -p /run/netns $templates
+mkdir -p /run/netns
+mkdir -p -m 700 $templates  # it stays on the host
 mount -t tmpfs -o mode=755 netns /run/netns
 (
     cd $templates  # and stays below what is mounted on it
