@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 _SETTLE_S = 0.1
 """From the first change to the look at it: changes come in dozens."""
-
-
 _MADE_MAC = b"\x02kp"
 """The first half of a hardware address that katapy makes: one of those that are nobody's."""
 

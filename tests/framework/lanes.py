@@ -15,6 +15,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from katapy.linux import proc
+
 _MOST = 4
 _MIB_EACH = 5120
 """Memory of a lane: a test host, or a dozen pods."""
@@ -32,21 +34,6 @@ def report(config: pytest.Config, line: str) -> None:
         lines.append(line)
 
 
-def _number() -> int:
-    """As many as this machine has processors and memory for; 0 is pytest without xdist."""
-    if os.geteuid() != 0:
-        return 0
-    memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free_mib = int(memory["MemAvailable"].split()[0]) // 1024
-    lanes = min(_MOST, len(os.sched_getaffinity(0)), free_mib // _MIB_EACH)
-    return lanes if lanes > 1 else 0
-
-
-def _scope(nodeid: str) -> str:
-    """What is run in one piece: a file, and all that needs a test host."""
-    return "a test host" if nodeid.startswith(_TEST_HOST) else nodeid.split("::", 1)[0]
-
-
 def _rank(nodeid: str) -> int:
     return next((n for n, start in enumerate(_ORDER) if nodeid.startswith(start)), len(_ORDER))
 
@@ -59,11 +46,17 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         return sorted(self.assigned_work, key=lambda node: str(node.gateway.id))
 
     def _split_scope(self, nodeid: str) -> str:
-        return _scope(nodeid)
+        """What is run in one piece: a file, and all that needs a test host."""
+        return "a test host" if nodeid.startswith(_TEST_HOST) else nodeid.split("::", 1)[0]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    return _number()
+    """As many as this machine has processors and memory for; 0 is pytest without xdist."""
+    if os.geteuid() != 0:
+        return 0
+    free_mib = proc.memory_kib("MemAvailable") // 1024
+    lanes = min(_MOST, len(os.sched_getaffinity(0)), free_mib // _MIB_EACH)
+    return lanes if lanes > 1 else 0
 
 
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:

@@ -7,12 +7,11 @@ ours to judge, so what can't be tied to a descendant must carry the token.
 
 import json
 import os
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from framework import processes
+from framework import network, processes
 from framework.wait import wait_for
 
 _GRACE_S = 3.0
@@ -124,8 +123,7 @@ def _sockets(scope: Scope) -> dict[str, str]:
 
 def _taps() -> dict[str, str]:
     """Asked of the kernel: /sys/class/net shows the network namespace that /sys was mounted in."""
-    argv = ["ip", "-json", "link", "show", "type", "tun"]
-    listed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    listed = network.run("ip", "-json", "link", "show", "type", "tun")
     return _plain(link["ifname"] for link in json.loads(listed or "[]"))
 
 
